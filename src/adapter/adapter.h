@@ -1,0 +1,77 @@
+// A PEFT adapter opened for folding: what it does to each parameter of a model, as updates.
+//
+// An update changes one parameter W of the base model:
+//   LowRank   W + scale * U * V      U: rows x rank, V: rank x columns (LoRA: Hu et al. 2021)
+//   Add       W + scale * D          D: a tensor of W's shape (lora_B.bias)
+//   Replace   R                      R: a tensor of W's shape (modules_to_save, trained biases)
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/disk.h"
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/source.h"
+
+namespace thorns {
+
+enum class UpdateKind { LowRank, Add, Replace };
+
+struct Update {
+  UpdateKind kind = UpdateKind::LowRank;
+  std::string module;     // "model.layers.0.self_attn.q_proj": PEFT's prefixes removed
+  std::string parameter;  // "weight", "bias", or another name of that module
+  double scale = 1.0;     // alpha / r, or alpha / sqrt(r) (rsLoRA: Kalajdzievski 2023)
+  std::uint64_t rank = 0;
+  std::size_t first =
+      0;  // index in source().tensors(): lora_A (rank x in), or the tensor of Add/Replace
+  std::size_t second = 0;  // lora_B (out x rank); LowRank only
+};
+
+class Adapter {
+ public:
+  virtual ~Adapter() = default;
+  virtual const std::string& path() const = 0;
+  virtual const std::string& family() const = 0;      // "LoRA", "rsLoRA"
+  virtual const std::string& base_model() const = 0;  // base_model_name_or_path; may be empty
+  virtual const std::vector<Update>& updates() const = 0;
+  virtual const std::vector<std::string>& warnings() const = 0;
+  virtual const std::vector<InputFile>& files() const = 0;
+  virtual const TensorSource& source() const = 0;
+  virtual bool fan_in_fan_out() const = 0;  // as its config says; decides only where shapes cannot
+};
+
+// Reads adapter_config.json and the header of the weights. Every tensor of the file belongs to an
+// update or the adapter is refused: Unsupported names the type (DoRA, LoHa, ...) or the tensors.
+std::unique_ptr<Adapter> open_adapter(Disk& disk, const std::string& path);
+
+// What a fold needs to know of the model it folds into.
+struct FoldTarget {
+  std::span<const TensorInfo> tensors;  // sorted by name
+  std::string model_type;               // decides the layout of square Conv1D weights (GPT-2)
+  // True where the model ties its output head to its embedding and stores no head.
+  bool tied_head = false;
+};
+
+struct ResolvedUpdate {
+  const Update* update = nullptr;  // owned by the adapter
+  std::string tensor;       // name of the base tensor; "lm_head.weight" may be one that a tied
+                            // model does not store
+  bool transposed = false;  // LowRank: W is (in, out), so U = A^T and V = B^T
+};
+
+// Matches every update to a tensor of the model, all or nothing: one rewriting of module names must
+// map all of them to tensors of the right shape. Mismatch lists every update that finds no tensor
+// (or one of another shape, with both shapes), or the competing rewritings. Order: by base tensor
+// name.
+std::vector<ResolvedUpdate> resolve(const Adapter& adapter, const FoldTarget& target);
+
+// The factors of a LowRank update in float32, row-major: u (rows x rank), v (rank x columns), where
+// rows and columns are those of the base tensor. NaN or Inf is passed through.
+void load_factors(const Adapter& adapter, const Update& update, bool transposed, std::span<float> u,
+                  std::span<float> v);
+
+}  // namespace thorns

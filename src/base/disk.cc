@@ -1,0 +1,305 @@
+#include "base/disk.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <utility>
+
+#include "thorns/error.h"
+
+namespace thorns {
+namespace {
+
+// One system call moves at most this much (Linux stops at 2^31 - 4096 anyway).
+constexpr std::size_t kMostPerCall = std::size_t{1} << 30;
+
+// The error that belongs to errno; `doing` is a verb phrase: "open", "write to".
+[[noreturn]] void fail(int number, const char* doing, const std::string& path) {
+  const std::string message = fmt::format("cannot {} `{}`: {}", doing, path, std::strerror(number));
+  const Where where = FilePlace{path};
+  switch (number) {
+    case ENOENT:
+    case ENOTDIR:
+      throw Error(ErrorCode::NotFound, message, where);
+    case EEXIST:
+    case ENOTEMPTY:
+      throw Error(ErrorCode::Exists, message, where);
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG:
+      throw Error(ErrorCode::NoSpace, message, where, "free space on that disk, or choose another");
+    case EMFILE:
+    case ENFILE:
+      throw Error(ErrorCode::Io, message, where, "raise the limit of open files (ulimit -n)");
+    case EROFS:
+    case EACCES:
+    case EPERM:
+      throw Error(ErrorCode::Io, message, where, "check the permissions of the folder");
+    default:
+      throw Error(ErrorCode::Io, message, where);
+  }
+}
+
+// Owns a descriptor.
+class Descriptor {
+ public:
+  explicit Descriptor(int number) : number_(number) {}
+  ~Descriptor() { close_quietly(); }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int get() const { return number_; }
+  int release() { return std::exchange(number_, -1); }
+  void close_quietly() {
+    if (number_ >= 0) ::close(number_);
+    number_ = -1;
+  }
+
+ private:
+  int number_;
+};
+
+int open_retrying(const char* path, int flags, mode_t mode = 0) {
+  int number = -1;
+  do {
+    number = ::open(path, flags | O_CLOEXEC, mode);
+  } while (number < 0 && errno == EINTR);
+  return number;
+}
+
+class RealReadFile : public ReadFile {
+ public:
+  RealReadFile(int number, std::string path, std::uint64_t size)
+      : descriptor_(number), path_(std::move(path)), size_(size) {}
+
+  void read(std::uint64_t offset, std::span<std::byte> to) const override {
+    std::size_t done = 0;
+    while (done < to.size()) {
+      const std::size_t want = std::min(to.size() - done, kMostPerCall);
+      const ssize_t got =
+          ::pread(descriptor_.get(), to.data() + done, want, static_cast<off_t>(offset + done));
+      if (got < 0) {
+        if (errno == EINTR) continue;
+        fail(errno, "read", path_);
+      }
+      if (got == 0) {
+        throw Error(ErrorCode::Corrupt,
+                    fmt::format("`{}` ends at byte {}, {} bytes before it should", path_,
+                                offset + done, to.size() - done),
+                    FilePlace{path_, offset + done},
+                    "the file was cut short or changed while it was read; fetch it again");
+      }
+      done += static_cast<std::size_t>(got);
+    }
+  }
+
+  void will_need(std::uint64_t offset, std::uint64_t bytes) const override {
+    ::posix_fadvise(descriptor_.get(), static_cast<off_t>(offset), static_cast<off_t>(bytes),
+                    POSIX_FADV_WILLNEED);
+  }
+
+  std::uint64_t size() const override { return size_; }
+  const std::string& path() const override { return path_; }
+
+ private:
+  Descriptor descriptor_;
+  std::string path_;
+  std::uint64_t size_;
+};
+
+class RealWriteFile : public WriteFile {
+ public:
+  RealWriteFile(int number, std::string path) : descriptor_(number), path_(std::move(path)) {}
+
+  void append(std::span<const std::byte> bytes) override {
+    std::size_t done = 0;
+    while (done < bytes.size()) {
+      const std::size_t want = std::min(bytes.size() - done, kMostPerCall);
+      const ssize_t put = ::write(descriptor_.get(), bytes.data() + done, want);
+      if (put < 0) {
+        if (errno == EINTR) continue;
+        fail(errno, "write to", path_);
+      }
+      done += static_cast<std::size_t>(put);
+    }
+    written_ += bytes.size();
+    start_writeback();
+  }
+
+  void finish() override {
+    while (::fsync(descriptor_.get()) != 0) {
+      if (errno != EINTR) fail(errno, "flush", path_);
+    }
+    if (::close(descriptor_.release()) != 0 && errno != EINTR) fail(errno, "close", path_);
+  }
+
+ private:
+  // Starts the device early, so that the flush at the end has little left to do.
+  void start_writeback() {
+#ifdef __linux__
+    constexpr std::uint64_t kWindow = std::uint64_t{8} << 20;
+    if (written_ - started_ < kWindow) return;
+    ::sync_file_range(descriptor_.get(), static_cast<off_t>(started_),
+                      static_cast<off_t>(written_ - started_), SYNC_FILE_RANGE_WRITE);
+    started_ = written_;
+#endif
+  }
+
+  Descriptor descriptor_;
+  std::string path_;
+  std::uint64_t written_ = 0;
+  std::uint64_t started_ = 0;
+};
+
+class RealDisk : public Disk {
+ public:
+  std::unique_ptr<ReadFile> open(const std::string& path) override {
+    Descriptor descriptor(open_retrying(path.c_str(), O_RDONLY));
+    if (descriptor.get() < 0) fail(errno, "open", path);
+    struct ::stat info {};
+    if (::fstat(descriptor.get(), &info) != 0) fail(errno, "look at", path);
+    if (!S_ISREG(info.st_mode)) {
+      throw Error(ErrorCode::Unsupported, fmt::format("`{}` is not a file", path), FilePlace{path});
+    }
+    return std::make_unique<RealReadFile>(descriptor.release(), path,
+                                          static_cast<std::uint64_t>(info.st_size));
+  }
+
+  std::unique_ptr<WriteFile> create(const std::string& path, std::uint64_t expected) override {
+    Descriptor descriptor(open_retrying(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644));
+    if (descriptor.get() < 0) fail(errno, "create", path);
+#ifdef __linux__
+    // Reserves the blocks without changing the size; file systems that cannot are none the worse.
+    if (expected > 0) {
+      int result = 0;
+      do {
+        result =
+            ::fallocate(descriptor.get(), FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(expected));
+      } while (result != 0 && errno == EINTR);
+      if (result != 0 && (errno == ENOSPC || errno == EDQUOT || errno == EFBIG)) {
+        const int number = errno;
+        ::unlink(path.c_str());
+        fail(number, "reserve space for", path);
+      }
+    }
+#endif
+    return std::make_unique<RealWriteFile>(descriptor.release(), path);
+  }
+
+  bool exists(const std::string& path) override {
+    struct ::stat info {};
+    return ::lstat(path.c_str(), &info) == 0;
+  }
+
+  FileStat stat(const std::string& path) override {
+    struct ::stat info {};
+    if (::stat(path.c_str(), &info) != 0) fail(errno, "look at", path);
+    return {static_cast<std::uint64_t>(info.st_size), S_ISDIR(info.st_mode)};
+  }
+
+  std::vector<std::string> list(const std::string& folder) override {
+    const std::unique_ptr<DIR, int (*)(DIR*)> stream(::opendir(folder.c_str()), ::closedir);
+    if (!stream) fail(errno, "list", folder);
+    std::vector<std::string> names;
+    for (;;) {
+      errno = 0;
+      const dirent* entry = ::readdir(stream.get());
+      if (entry == nullptr) {
+        if (errno != 0) fail(errno, "list", folder);
+        break;
+      }
+      std::string name = static_cast<const char*>(entry->d_name);
+      if (name != "." && name != "..") names.push_back(std::move(name));
+    }
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+
+  void make_folder(const std::string& path) override {
+    if (::mkdir(path.c_str(), 0755) != 0) fail(errno, "make the folder", path);
+  }
+
+  void rename(const std::string& from, const std::string& to) override {
+    if (::rename(from.c_str(), to.c_str()) != 0) fail(errno, "move into place", to);
+  }
+
+  void remove_all(const std::string& path) override {
+    std::error_code code;
+    std::filesystem::remove_all(path, code);
+    if (code) fail(code.value(), "remove", path);
+  }
+
+  void sync_folder(const std::string& path) override {
+    const Descriptor descriptor(open_retrying(path.c_str(), O_RDONLY | O_DIRECTORY));
+    if (descriptor.get() < 0) fail(errno, "open", path);
+    while (::fsync(descriptor.get()) != 0) {
+      // Some file systems know no flush of folders; their renames are as safe as they get.
+      if (errno == EINVAL || errno == ENOTSUP) return;
+      if (errno != EINTR) fail(errno, "flush", path);
+    }
+  }
+
+  std::uint64_t free_space(const std::string& folder) override {
+    struct ::statvfs info {};
+    if (::statvfs(folder.c_str(), &info) != 0) fail(errno, "look at", folder);
+    return static_cast<std::uint64_t>(info.f_bavail) * info.f_frsize;
+  }
+};
+
+}  // namespace
+
+Disk& real_disk() {
+  static RealDisk disk;
+  return disk;
+}
+
+std::string read_text(Disk& disk, const std::string& path, std::uint64_t limit) {
+  const auto file = disk.open(path);
+  if (file->size() > limit) {
+    throw Error(
+        ErrorCode::Corrupt,
+        fmt::format("`{}` has {} bytes; at most {} are expected", path, file->size(), limit),
+        FilePlace{path});
+  }
+  std::string text(file->size(), '\0');
+  file->read(0, std::as_writable_bytes(std::span(text)));
+  return text;
+}
+
+void write_text(Disk& disk, const std::string& path, const std::string& content) {
+  const auto file = disk.create(path, content.size());
+  file->append(std::as_bytes(std::span(content)));
+  file->finish();
+}
+
+std::string join_path(const std::string& folder, const std::string& name) {
+  if (folder.empty()) return name;
+  return folder.back() == '/' ? folder + name : folder + "/" + name;
+}
+
+std::string parent_path(const std::string& path) {
+  const std::size_t last = path.find_last_not_of('/');
+  if (last == std::string::npos) return path.empty() ? "." : "/";
+  const std::size_t slash = path.find_last_of('/', last);
+  if (slash == std::string::npos) return ".";
+  const std::size_t end = path.find_last_not_of('/', slash);
+  return end == std::string::npos ? "/" : path.substr(0, end + 1);
+}
+
+std::string base_name(const std::string& path) {
+  const std::size_t last = path.find_last_not_of('/');
+  if (last == std::string::npos) return {};
+  const std::size_t slash = path.find_last_of('/', last);
+  return path.substr(slash == std::string::npos ? 0 : slash + 1,
+                     last - (slash == std::string::npos ? std::size_t{0} : slash + 1) + 1);
+}
+
+}  // namespace thorns

@@ -1,0 +1,45 @@
+// A source yields tensors by name as runs of elements; what container or encoding lies behind is
+// its own affair. Checkpoints and adapter files are sources.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "thorns/dtype.h"
+
+namespace thorns {
+
+struct TensorInfo {
+  std::string name;
+  Dtype dtype = Dtype::F32;
+  std::vector<std::uint64_t> shape;  // row-major; empty for a scalar
+  std::uint64_t elements = 0;        // product of shape, checked when the source was opened
+
+  std::uint64_t bytes() const { return elements * size_of(dtype); }
+};
+
+// Immutable once made; every member may be called from any thread.
+class TensorSource {
+ public:
+  virtual ~TensorSource() = default;
+
+  virtual std::span<const TensorInfo> tensors() const = 0;  // sorted by name, names unique
+
+  // Elements [first, first + to.size() / size_of(dtype)) of tensors()[tensor], in its dtype, little
+  // endian, row-major. Throws Io or Corrupt.
+  virtual void read(std::size_t tensor, std::uint64_t first, std::span<std::byte> to) const = 0;
+  // The same elements will be read soon. Never fails.
+  virtual void will_need(std::size_t tensor, std::uint64_t first, std::uint64_t count) const = 0;
+
+  virtual std::string file_of(std::size_t tensor) const = 0;  // for messages
+
+  // Index into tensors(), or nullopt.
+  std::optional<std::size_t> find(std::string_view name) const;
+};
+
+}  // namespace thorns

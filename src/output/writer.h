@@ -1,0 +1,47 @@
+// Writes the finished checkpoint: a staging folder beside the target, shards streamed in layout
+// order, then index, config, tokenizer, model card and manifest, and one rename at the end.
+//
+// Until `publish` returns, the target does not exist (or is the old one, with force). Destroying an
+// unpublished writer removes the staging folder.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/disk.h"
+#include "plan/plan.h"
+#include "plan/sink.h"
+
+namespace thorns {
+
+struct WrittenFile {
+  std::string name;
+  std::uint64_t size = 0;
+  std::string sha256;
+};
+
+struct OutputOptions {
+  std::string folder;
+  bool force = false;
+};
+
+class CheckpointWriter : public Sink {
+ public:
+  // Throws Exists (no force), NoSpace, Io; all before any tensor is computed.
+  static std::unique_ptr<CheckpointWriter> create(Disk& disk, const Plan& plan,
+                                                  const OutputOptions& options);
+  // Writes everything that is not a tensor, flushes, and renames. After the last `finished`.
+  virtual std::vector<WrittenFile> publish() = 0;
+  virtual std::uint64_t bytes_written() const = 0;
+};
+
+// Refuses an output folder that exists, whose parent is missing or not writable; NoSpace where the
+// disk cannot hold the plan. Nothing is left behind. `plan` calls it too.
+void check_output(Disk& disk, const Plan& plan, const OutputOptions& options);
+
+// Bytes that the finished folder will take, all files.
+std::uint64_t output_size(const Plan& plan);
+
+}  // namespace thorns

@@ -1,0 +1,148 @@
+// The executable plan of a merge: for every output tensor a program, in the order in which they are
+// written, and the layout of the files they are written to. All that can be refused has been
+// refused.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "adapter/adapter.h"
+#include "base/disk.h"
+#include "base/json.h"
+#include "checkpoint/checkpoint.h"
+#include "method/method.h"
+#include "recipe/recipe.h"
+
+namespace thorns {
+
+// One vector of a tensor's span: a stored tensor, or the product of an update's two factors.
+struct Operand {
+  const TensorSource* source = nullptr;
+  std::size_t tensor = 0;            // in source->tensors(); Stored only
+  Dtype dtype = Dtype::F32;          // of the stored elements; F32 for a product
+  const Adapter* adapter = nullptr;  // set: this is an update of it
+  const Update* update = nullptr;    // set with kind LowRank: the vector is U * V (unscaled)
+  bool transposed = false;
+  std::string label;  // "NousHermes", "Kimiko: lora_B * lora_A"
+
+  bool is_product() const { return update != nullptr && update->kind == UpdateKind::LowRank; }
+};
+
+// A node of a program is a point in the span of the operands. Nodes refer to earlier nodes only.
+struct SumNode {  // sum of weight * node + sum of scale * operand, all constants of the recipe
+  struct Term {
+    bool is_operand = false;
+    std::size_t index = 0;  // in operands or nodes
+    double scale = 1.0;
+  };
+  std::vector<Term> terms;
+};
+struct MethodNode {
+  const SpanMethod* method = nullptr;
+  std::vector<std::size_t> models;  // in nodes
+  std::vector<double> weights;
+  std::vector<std::optional<double>> parameters;
+  std::size_t recipe_node = 0;  // in Recipe::nodes, for reports
+};
+struct ProgramNode {
+  std::optional<SumNode> sum;  // exactly one of the two
+  std::optional<MethodNode> method;
+};
+
+enum class ProgramKind {
+  Blend,  // measure, solve, blend
+  Copy,   // one operand, bytes unchanged
+  Cast,   // one operand, rounded to another type
+  Same,   // integers: all operands must be equal, the first is copied
+};
+
+struct Program {
+  std::string tensor;
+  std::vector<std::uint64_t> shape;
+  std::uint64_t elements = 0;
+  Dtype dtype = Dtype::F32;  // of the output
+  ProgramKind kind = ProgramKind::Blend;
+  std::vector<Operand> operands;   // distinct
+  std::vector<ProgramNode> nodes;  // Blend only; the last is the result
+
+  std::uint64_t rows() const { return shape.size() < 2 ? 1 : shape[0]; }
+  std::uint64_t columns() const { return elements == 0 ? 0 : elements / rows(); }
+  std::uint64_t bytes() const { return elements * size_of(dtype); }
+  // Bytes of one element of every stored operand together.
+  std::uint64_t stored_width() const;
+};
+
+struct Shard {
+  std::string file;       // "model-00001-of-00002.safetensors"
+  std::size_t first = 0;  // programs [first, first + count)
+  std::size_t count = 0;
+  std::uint64_t data_bytes = 0;
+};
+
+// How the engine uses the memory it may have. All bytes.
+struct MemoryPlan {
+  std::uint64_t ceiling = 0;  // what the user allowed
+  std::uint64_t fixed = 0;    // program, libraries, headers: an upper estimate
+  std::uint64_t factors = 0;  // largest set of adapter factors needed at once
+  std::uint64_t scratch = 0;  // per-thread working space, all threads
+  std::uint64_t output = 0;   // output tiles on their way to the disk
+  std::uint64_t tiles = 0;    // input tiles: slots * slot_bytes
+  std::uint64_t slot_bytes = 0;
+  std::size_t slots = 0;
+  std::size_t output_slots = 0;
+  std::uint64_t output_slot_bytes = 0;
+};
+
+// A thing that was left out or changed on purpose, for the summary and manifest.
+struct Dropped {
+  std::string tensor;
+  std::string leaf;
+  std::string reason;
+};
+
+struct PlanOptions {
+  std::optional<Dtype> dtype;  // over the recipe's
+  std::optional<std::uint64_t> shard_size;
+  std::string tokenizer;
+  std::string vocabulary;
+  std::uint64_t memory = 512'000'000;
+  std::size_t threads = 1;
+};
+
+struct Plan {
+  Recipe recipe;
+  std::vector<std::unique_ptr<Checkpoint>> leaves;  // like recipe.leaves
+  std::vector<std::unique_ptr<Adapter>> adapters;   // like recipe.adapters
+  std::vector<Program> programs;                    // in writing order
+  std::vector<Shard> shards;
+  MemoryPlan memory;
+  std::size_t threads = 1;
+  std::uint64_t bytes_in = 0;    // of all operands, each once
+  std::uint64_t bytes_read = 0;  // from files, second sweeps of tensors that do not fit included
+  std::uint64_t bytes_out = 0;   // tensor data
+  std::vector<Dropped> dropped;
+  std::vector<std::string> warnings;
+  std::size_t tokenizer_leaf = 0;  // whose tokenizer files are copied
+  bool has_tokenizer = false;
+  bool tied = false;       // the output's tie_word_embeddings
+  std::string base_dtype;  // torch name of the output's commonest type, for config.json
+};
+
+// Opens every leaf and adapter (headers only), matches tensors and makes the plan. All problems
+// that can be found are collected: an empty `problems` means that the plan can be run.
+struct PlanResult {
+  Plan plan;
+  std::vector<Error> problems;
+};
+PlanResult make_plan(Disk& disk, Recipe recipe, const PlanOptions& options);
+
+// The little program of one tensor, in words: operands with files and types, nodes with parameters
+// and where each number comes from. NotFound with a suggestion where no output tensor has that
+// name.
+std::string explain(const Plan& plan, const std::string& tensor);
+
+}  // namespace thorns

@@ -1,0 +1,43 @@
+// Where the engine's output goes. The engine knows neither files nor formats behind it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "plan/plan.h"
+
+namespace thorns {
+
+// What was measured and done at one node that a method solved.
+struct NodeFacts {
+  std::size_t recipe_node = 0;
+  std::vector<double> coefficients;  // of the node's models
+  std::optional<double> angle;       // radians
+  bool fell_back = false;
+};
+
+// What is known of one output tensor when it has been written.
+struct TensorFacts {
+  std::vector<double> coefficients;  // one per operand of the program
+  std::vector<double> norms;         // L2 norm of each operand; empty for Same
+  double norm = 0.0;                 // of the exact result
+  std::vector<NodeFacts> nodes;
+  std::uint64_t rounded = 0;    // output elements that are not the exact sum
+  std::uint64_t clipped = 0;    // finite sums beyond the output type's range
+  std::uint64_t nonfinite = 0;  // NaN or Inf in the output (only with allow_nonfinite)
+};
+
+// Called by one thread at a time, not always the same one: for every program of the plan in order,
+// all of its bytes in order, then `finished`.
+class Sink {
+ public:
+  virtual ~Sink() = default;
+  virtual void write(std::size_t program, std::span<const std::byte> bytes) = 0;
+  virtual void finished(std::size_t program, const TensorFacts& facts) = 0;
+};
+
+}  // namespace thorns
