@@ -95,6 +95,8 @@ struct MemoryPlan {
   std::size_t slots = 0;
   std::size_t output_slots = 0;
   std::uint64_t output_slot_bytes = 0;
+
+  std::uint64_t total() const { return fixed + factors + scratch + output + tiles; }
 };
 
 // A thing that was left out or changed on purpose, for the summary and manifest.

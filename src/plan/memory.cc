@@ -1,0 +1,159 @@
+#include "plan/memory.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/text.h"
+#include "thorns/error.h"
+
+namespace thorns {
+namespace {
+
+// What the process holds besides the buffers planned here: program and libraries, thread stacks,
+// and per tensor its header entries, program and facts. Upper estimates, checked by the memory
+// tests.
+constexpr std::uint64_t kProcess = 28'000'000;
+constexpr std::uint64_t kPerInputTensor = 400;
+constexpr std::uint64_t kPerOutputTensor = 2'000;
+
+constexpr std::uint64_t kBestSlot = 8
+                                    << 20;  // large enough for the disk, small enough to keep many
+constexpr std::uint64_t kLeastSlots = 2;    // one being computed while the next is read
+constexpr std::size_t kOutputSlots = 3;
+
+// float32 chunk of every operand, and a grain of every product.
+std::uint64_t scratch_bytes(const Program& program) {
+  std::uint64_t products = 0;
+  for (const Operand& operand : program.operands) products += operand.is_product() ? 1 : 0;
+  const std::uint64_t n = program.operands.size();
+  return n * 8192 + products * kGrain * sizeof(float) + n * (n + 1) / 2 * 128;
+}
+
+// Sums of all grains of a program, kept until it is solved.
+std::uint64_t sums_bytes(const Program& program) {
+  const std::uint64_t n = program.operands.size();
+  return (program.elements / kGrain + 1) * (n * (n + 1) / 2) * sizeof(double);
+}
+
+// Both factors as float32, the second also packed, and the stored bytes they are converted from.
+std::uint64_t factor_bytes(const Program& program) {
+  std::uint64_t bytes = 0;
+  for (const Operand& operand : program.operands) {
+    if (!operand.is_product()) continue;
+    const std::uint64_t rank = operand.update->rank;
+    bytes += (program.rows() + 3 * (program.columns() + 32)) * rank * sizeof(float);
+    bytes += std::max(program.rows(), program.columns()) * rank * sizeof(double);
+  }
+  return bytes;
+}
+
+struct Needs {
+  std::uint64_t fixed = 0;
+  std::uint64_t factors = 0;
+  std::uint64_t scratch = 0;
+  std::uint64_t widest_input = 0;   // bytes of an element, all stored operands
+  std::uint64_t widest_output = 0;  // bytes of an output element
+};
+
+Needs needs_of(const Plan& plan, std::size_t threads) {
+  Needs needs;
+  std::uint64_t inputs = 0;
+  for (const auto& leaf : plan.leaves) inputs += leaf->tensors().size();
+  for (const auto& adapter : plan.adapters) inputs += adapter->source().tensors().size();
+  needs.fixed = kProcess + inputs * kPerInputTensor + plan.programs.size() * kPerOutputTensor;
+  std::uint64_t sums = 0;
+  std::uint64_t per_thread = 0;
+  for (const Program& program : plan.programs) {
+    needs.factors = std::max(needs.factors, factor_bytes(program));
+    per_thread = std::max(per_thread, scratch_bytes(program));
+    sums = std::max(sums, sums_bytes(program));
+    needs.widest_input = std::max(needs.widest_input, program.stored_width());
+    needs.widest_output = std::max<std::uint64_t>(needs.widest_output, size_of(program.dtype));
+  }
+  // Each thread also costs a stack and allocator caches.
+  needs.scratch = threads * (per_thread + 200'000) + sums;
+  return needs;
+}
+
+// Bytes of a slot that holds `grains` grains of the widest program; each operand's run is
+// 64-aligned.
+std::uint64_t slot_bytes(const Needs& needs, std::uint64_t grains) {
+  return std::max<std::uint64_t>(1, needs.widest_input) * kGrain * grains;
+}
+
+std::uint64_t total(const Needs& needs, std::uint64_t slot, std::uint64_t slots,
+                    std::uint64_t out_slot) {
+  return needs.fixed + needs.factors + needs.scratch + slot * slots + out_slot * kOutputSlots;
+}
+
+}  // namespace
+
+std::uint64_t tile_elements(const Program& program, const MemoryPlan& memory) {
+  const std::uint64_t width = std::max<std::uint64_t>(1, program.stored_width());
+  std::uint64_t grains = memory.slot_bytes / (width * kGrain);
+  if (program.kind == ProgramKind::Blend || program.kind == ProgramKind::Cast) {
+    grains = std::min(grains, memory.output_slot_bytes / (size_of(program.dtype) * kGrain));
+  }
+  return std::max<std::uint64_t>(1, grains) * kGrain;
+}
+
+std::uint64_t tile_count(const Program& program, const MemoryPlan& memory) {
+  const std::uint64_t tile = tile_elements(program, memory);
+  return (program.elements + tile - 1) / tile;
+}
+
+bool is_resident(const Program& program, const MemoryPlan& memory) {
+  return tile_count(program, memory) <= memory.slots;
+}
+
+std::uint64_t read_sweeps(const Program& program, const MemoryPlan& memory) {
+  return program.kind == ProgramKind::Blend && !is_resident(program, memory) ? 2 : 1;
+}
+
+std::uint64_t least_memory(const Plan& plan, std::size_t threads) {
+  const Needs needs = needs_of(plan, threads);
+  return total(needs, slot_bytes(needs, 1), kLeastSlots, needs.widest_output * kGrain);
+}
+
+MemoryPlan plan_memory(const Plan& plan, std::uint64_t ceiling, std::size_t threads) {
+  const Needs needs = needs_of(plan, threads);
+  const std::uint64_t least = least_memory(plan, threads);
+  if (ceiling < least) {
+    throw Error(ErrorCode::NoSpace,
+                fmt::format("this merge needs at least {} of memory; the ceiling is {}",
+                            human_bytes(least), human_bytes(ceiling)),
+                {},
+                fmt::format("use --memory {}MB or more{}", least / 1'000'000 + 1,
+                            threads > 1 ? ", or fewer threads" : ""));
+  }
+  MemoryPlan memory;
+  memory.ceiling = ceiling;
+  memory.fixed = needs.fixed;
+  memory.factors = needs.factors;
+  memory.scratch = needs.scratch;
+  memory.output_slots = kOutputSlots;
+  // As many grains in a slot as leave room for eight slots, up to the best size.
+  const std::uint64_t free = ceiling - needs.fixed - needs.factors - needs.scratch;
+  std::uint64_t grains = 1;
+  const auto fits = [&](std::uint64_t count) {
+    const std::uint64_t slot = slot_bytes(needs, count);
+    return slot <= kBestSlot &&
+           slot * 8 + needs.widest_output * kGrain * count * kOutputSlots <= free;
+  };
+  while (fits(grains + 1)) ++grains;
+  memory.slot_bytes = slot_bytes(needs, grains);
+  memory.output_slot_bytes = needs.widest_output * kGrain * grains;
+  memory.output = memory.output_slot_bytes * kOutputSlots;
+  memory.slots = static_cast<std::size_t>((free - memory.output) / memory.slot_bytes);
+  // More slots than the largest tensor has tiles, twice over, would never be used.
+  std::uint64_t most = kLeastSlots;
+  for (const Program& program : plan.programs) {
+    most = std::max(most, 2 * tile_count(program, memory) + 8);
+  }
+  memory.slots = static_cast<std::size_t>(std::min<std::uint64_t>(memory.slots, most));
+  memory.tiles = memory.slots * memory.slot_bytes;
+  return memory;
+}
+
+}  // namespace thorns
