@@ -1,5 +1,5 @@
-// Words for people: near misses, shapes, lists, natural order. Sizes, durations and did-you-mean are
-// public and come with thorns/words.h.
+// Words for people: near misses, shapes, lists, natural order. Sizes, durations and did-you-mean
+// are public and come with thorns/words.h.
 #pragma once
 
 #include <cstddef>
