@@ -14,35 +14,22 @@
 namespace thorns {
 namespace {
 
-// Runs one step of planning; what it throws joins the list. Returns whether it went well.
+// Runs one step of planning; what it throws joins the list.
 template <class Step>
-bool attempt(std::vector<Error>& problems, Step step) {
+void attempt(std::vector<Error>& problems, Step step) {
   try {
     step();
-    return true;
   } catch (const Error& error) {
     problems.push_back(error);
-    return false;
   }
 }
 
-bool open_inputs(Disk& disk, Plan& plan, std::vector<Error>& problems) {
-  bool all = true;
-  for (const RecipeLeaf& leaf : plan.recipe.leaves) {
-    plan.leaves.emplace_back();
-    all &= attempt(problems, [&] { plan.leaves.back() = open_checkpoint(disk, leaf.path); });
-  }
-  for (const RecipeAdapter& adapter : plan.recipe.adapters) {
-    plan.adapters.emplace_back();
-    const bool opened =
-        attempt(problems, [&] { plan.adapters.back() = open_adapter(disk, adapter.path); });
-    all &= opened;
-    if (!opened) continue;
-    for (const std::string& warning : plan.adapters.back()->warnings()) {
-      plan.warnings.push_back(fmt::format("{}: {}", adapter.name, warning));
+void keep_warnings(Plan& plan) {
+  for (std::size_t i = 0; i < plan.adapters.size(); ++i) {
+    for (const std::string& warning : plan.adapters[i]->warnings()) {
+      plan.warnings.push_back(fmt::format("{}: {}", plan.recipe.adapters[i].name, warning));
     }
   }
-  return all;
 }
 
 // Resolves every fold against the first leaf below it (all leaves of a merge hold the same
@@ -79,6 +66,16 @@ void build_programs(Plan& plan, const Workshop& workshop, std::vector<Error>& pr
   for (const std::string& name : names) {
     attempt(problems, [&] { plan.programs.push_back(build_program(workshop, stack, name)); });
   }
+}
+
+void check_vocabulary(const Plan& plan, const PlanOptions& options, std::vector<Error>& problems) {
+  const std::string& vocabulary =
+      options.vocabulary.empty() ? plan.recipe.settings.vocabulary : options.vocabulary;
+  if (vocabulary.empty() || vocabulary == "strict") return;
+  problems.emplace_back(ErrorCode::Unsupported,
+                        fmt::format("the vocabulary rule `{}` cannot be followed yet", vocabulary),
+                        Where{},
+                        "leave it out or use `strict`: all models must have the same vocabulary");
 }
 
 void choose_tokenizer(Plan& plan, const std::string& wanted, std::vector<Error>& problems) {
@@ -160,20 +157,35 @@ std::uint64_t Program::stored_width() const {
 }
 
 PlanResult make_plan(Disk& disk, Recipe recipe, const PlanOptions& options) {
+  std::vector<std::unique_ptr<Checkpoint>> leaves;
+  std::vector<std::unique_ptr<Adapter>> adapters;
+  std::vector<Error> problems;
+  for (const RecipeLeaf& leaf : recipe.leaves) {
+    attempt(problems, [&] { leaves.push_back(open_checkpoint(disk, leaf.path)); });
+  }
+  for (const RecipeAdapter& adapter : recipe.adapters) {
+    attempt(problems, [&] { adapters.push_back(open_adapter(disk, adapter.path)); });
+  }
+  if (problems.empty()) {
+    return make_plan(std::move(recipe), std::move(leaves), std::move(adapters), options);
+  }
+  PlanResult result;
+  result.plan.recipe = std::move(recipe);
+  result.problems = std::move(problems);
+  return result;
+}
+
+PlanResult make_plan(Recipe recipe, std::vector<std::unique_ptr<Checkpoint>> leaves,
+                     std::vector<std::unique_ptr<Adapter>> adapters, const PlanOptions& options) {
   PlanResult result;
   Plan& plan = result.plan;
   std::vector<Error>& problems = result.problems;
   plan.recipe = std::move(recipe);
+  plan.leaves = std::move(leaves);
+  plan.adapters = std::move(adapters);
   plan.threads = std::max<std::size_t>(1, options.threads);
-  const std::string vocabulary =
-      options.vocabulary.empty() ? plan.recipe.settings.vocabulary : options.vocabulary;
-  if (!vocabulary.empty() && vocabulary != "strict") {
-    problems.emplace_back(
-        ErrorCode::Unsupported,
-        fmt::format("the vocabulary rule `{}` cannot be followed yet", vocabulary), Where{},
-        "leave it out or use `strict`: all models must have the same vocabulary");
-  }
-  if (!open_inputs(disk, plan, problems)) return result;
+  keep_warnings(plan);
+  check_vocabulary(plan, options, problems);
 
   std::vector<LeafView> views;
   for (std::size_t i = 0; i < plan.leaves.size(); ++i) {

@@ -141,6 +141,9 @@ struct PlanResult {
   std::vector<Error> problems;
 };
 PlanResult make_plan(Disk& disk, Recipe recipe, const PlanOptions& options);
+// The same for leaves and adapters that are open already, in the order of the recipe's.
+PlanResult make_plan(Recipe recipe, std::vector<std::unique_ptr<Checkpoint>> leaves,
+                     std::vector<std::unique_ptr<Adapter>> adapters, const PlanOptions& options);
 
 // The little program of one tensor, in words: operands with files and types, nodes with parameters
 // and where each number comes from. NotFound with a suggestion where no output tensor has that
