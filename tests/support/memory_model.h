@@ -36,7 +36,8 @@ inline MemoryTensor tensor(const std::string& name, Dtype dtype, std::vector<std
   return made;
 }
 
-inline std::vector<double> normal_values(std::size_t count, std::uint64_t seed, double scale = 0.02) {
+inline std::vector<double> normal_values(std::size_t count, std::uint64_t seed,
+                                         double scale = 0.02) {
   std::mt19937_64 random(seed);
   std::normal_distribution<double> distribution(0, scale);
   std::vector<double> values(count);
@@ -60,14 +61,17 @@ class MemoryCheckpoint : public Checkpoint {
     if (begin + to.size() > data_[index].bytes.size()) {
       throw Error(ErrorCode::Internal, "a test read beyond the end of " + infos_[index].name);
     }
-    std::copy_n(data_[index].bytes.begin() + static_cast<std::ptrdiff_t>(begin), to.size(), to.begin());
+    std::copy_n(data_[index].bytes.begin() + static_cast<std::ptrdiff_t>(begin), to.size(),
+                to.begin());
   }
   void will_need(std::size_t, std::uint64_t, std::uint64_t) const override {}
   std::string file_of(std::size_t) const override { return path_; }
   const std::string& path() const override { return path_; }
   const std::vector<InputFile>& files() const override { return files_; }
   const Json& config() const override { return config_; }
-  const std::optional<std::string>& generation_config() const override { return generation_config_; }
+  const std::optional<std::string>& generation_config() const override {
+    return generation_config_;
+  }
   const std::vector<std::string>& tokenizer_files() const override { return tokenizer_files_; }
 
   const std::vector<MemoryTensor>& data() const { return data_; }
@@ -85,7 +89,8 @@ class MemoryCheckpoint : public Checkpoint {
 // Keeps everything that the engine writes.
 class MemorySink : public Sink {
  public:
-  explicit MemorySink(const Plan& plan) : bytes(plan.programs.size()), facts(plan.programs.size()) {}
+  explicit MemorySink(const Plan& plan)
+      : bytes(plan.programs.size()), facts(plan.programs.size()) {}
   void write(std::size_t program, std::span<const std::byte> run) override {
     bytes[program].insert(bytes[program].end(), run.begin(), run.end());
   }
