@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "plan/memory.h"
 
@@ -37,8 +36,8 @@ Workspace::Workspace(const Plan& plan) {
                                     program.operands.begin(), program.operands.end(),
                                     [](const Operand& operand) { return operand.is_product(); })));
   }
-  chunks = Buffer(operands * kChunk * sizeof(float));
-  if (product_count > 0) products = Buffer(product_count * kGrain * sizeof(float));
+  chunks = Buffer(operands * kChunk * sizeof(double));
+  if (product_count > 0) products = Buffer(product_count * kMostGrain * sizeof(float));
   lanes.resize(pairs(operands) * kLanes);
 }
 
@@ -58,38 +57,25 @@ GrainView::GrainView(const Program& program, const Factors& factors, const Tile&
     low_rank(product->u.data(), product->packed_v.data(), product->rank, product->columns,
              tile.first + offset, count, to);
     products_[i] = to;
-    to += kGrain;
+    to += kMostGrain;
   }
 }
 
-const std::vector<const float*>& GrainView::chunk(std::size_t begin, std::size_t count, bool pad,
-                                                  bool finite_only) {
-  const bool must_pad = pad && count % kLanes != 0;
-  auto* buffer = reinterpret_cast<float*>(space_.chunks.data());
-  for (std::size_t i = 0; i < pointers_.size(); ++i, buffer += kChunk) {
-    const float* direct = nullptr;  // float32 that lies in memory as it is needed
+const std::vector<const double*>& GrainView::chunk(std::size_t begin, std::size_t count,
+                                                   bool finite_only) {
+  auto* to = reinterpret_cast<double*>(space_.chunks.data());
+  for (std::size_t i = 0; i < pointers_.size(); ++i, to += kChunk) {
     if (products_[i] != nullptr) {
-      direct = products_[i] + begin;
+      widen(Dtype::F32, reinterpret_cast<const std::byte*>(products_[i] + begin), count, to);
     } else {
       const Dtype dtype = program_.operands[i].dtype;
-      const std::byte* const stored = tile_.operands[i] + (offset_ + begin) * size_of(dtype);
-      if (dtype == Dtype::F32) {
-        direct = reinterpret_cast<const float*>(stored);
-      } else {
-        widen(dtype, stored, count, buffer);
-      }
+      widen(dtype, tile_.operands[i] + (offset_ + begin) * size_of(dtype), count, to);
     }
-    if (direct != nullptr && !must_pad && !finite_only) {
-      pointers_[i] = direct;
-      continue;
-    }
-    if (direct != nullptr) std::memcpy(buffer, direct, count * sizeof(float));
-    if (must_pad) std::fill(buffer + count, buffer + (count + kLanes - 1) / kLanes * kLanes, 0.0F);
     if (finite_only) {
       std::replace_if(
-          buffer, buffer + count, [](float value) { return !std::isfinite(value); }, 0.0F);
+          to, to + count, [](double value) { return !std::isfinite(value); }, 0.0);
     }
-    pointers_[i] = buffer;
+    pointers_[i] = to;
   }
   return pointers_;
 }
@@ -100,8 +86,8 @@ void measure(GrainView& grain, bool finite_only, std::span<double> sums) {
   std::fill_n(lanes.begin(), pairs(operands) * kLanes, 0.0);
   for (std::size_t begin = 0; begin < grain.count(); begin += kChunk) {
     const std::size_t count = std::min(kChunk, grain.count() - begin);
-    const auto& vectors = grain.chunk(begin, count, true, finite_only);
-    gram(vectors.data(), operands, (count + kLanes - 1) / kLanes * kLanes, lanes.data());
+    const auto& vectors = grain.chunk(begin, count, finite_only);
+    gram(vectors.data(), operands, padded(count), lanes.data());
   }
   for (std::size_t pair = 0; pair < pairs(operands); ++pair) {
     sums[pair] = sum_lanes(lanes.data() + pair * kLanes);
@@ -113,7 +99,7 @@ RoundingCounts blend_grain(GrainView& grain, std::span<const double> coefficient
   RoundingCounts counts;
   for (std::size_t begin = 0; begin < grain.count(); begin += kChunk) {
     const std::size_t count = std::min(kChunk, grain.count() - begin);
-    const auto& vectors = grain.chunk(begin, count, false, false);
+    const auto& vectors = grain.chunk(begin, count);
     blend(vectors.data(), coefficients.data(), coefficients.size(), count, dtype,
           to + begin * size_of(dtype), counts);
   }

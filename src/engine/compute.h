@@ -39,12 +39,12 @@ class Factors {
 // Working space of one thread, large enough for every program of the plan.
 struct Workspace {
   explicit Workspace(const Plan& plan);
-  Buffer chunks;              // one float32 chunk per operand
+  Buffer chunks;              // one float64 chunk per operand
   Buffer products;            // one float32 grain per product
   std::vector<double> lanes;  // the running sums of all pairs
 };
 
-// Elements [first, first + count) of a tile, at most a grain, as runs of float32.
+// Elements [offset, offset + count) of a tile, at most a grain, as runs of float64.
 class GrainView {
  public:
   // Computes the products of the range at once.
@@ -54,11 +54,10 @@ class GrainView {
   std::size_t count() const { return count_; }
   std::size_t operands() const { return program_.operands.size(); }
   std::vector<double>& lanes() { return space_.lanes; }
-  // Pointers to `count` elements of every operand from `begin`, at most a chunk. With `pad`, runs
-  // whose length is no multiple of kLanes are followed by zeros; with `finite_only`, NaN and Inf
-  // are 0.
-  const std::vector<const float*>& chunk(std::size_t begin, std::size_t count, bool pad,
-                                         bool finite_only);
+  // Elements [begin, begin + count) of the grain, at most a chunk, of every operand, padded with
+  // zeros. With `finite_only`, NaN and Inf are 0. Valid until the next call.
+  const std::vector<const double*>& chunk(std::size_t begin, std::size_t count,
+                                          bool finite_only = false);
 
  private:
   const Program& program_;
@@ -67,7 +66,7 @@ class GrainView {
   std::size_t count_;
   Workspace& space_;
   std::vector<const float*> products_;  // null for stored operands
-  std::vector<const float*> pointers_;
+  std::vector<const double*> pointers_;
 };
 
 // The inner products of all pairs of operands over the grain, into `sums` (pairs(n) entries). With

@@ -19,10 +19,6 @@
 namespace thorns {
 namespace {
 
-std::size_t grains_of(std::uint64_t elements) {
-  return static_cast<std::size_t>((elements + kGrain - 1) / kGrain);
-}
-
 // Reading is mostly waiting; two threads keep a disk busy while the others compute.
 std::size_t reader_threads(std::size_t threads) { return std::clamp<std::size_t>(threads, 1, 4); }
 
@@ -72,7 +68,8 @@ class Engine {
     factor_bytes_ += factors.bytes_read();
     const bool resident = is_resident(program, plan_.memory);
     const std::size_t n = program.operands.size();
-    std::vector<double> sums(grains_of(program.elements) * pairs(n));
+    std::vector<double> sums(static_cast<std::size_t>(grain_count(program, program.elements)) *
+                             pairs(n));
     std::vector<Tile> kept;
     const std::uint64_t tiles = tile_count(program, plan_.memory);
     for (std::uint64_t t = 0; t < tiles; ++t) {
@@ -118,9 +115,8 @@ class Engine {
     for (std::uint64_t t = 0; t < tiles; ++t) {
       const Tile tile = next_tile();
       std::atomic<std::uint64_t> nonfinite = 0;
-      pool_.run(grains_of(tile.count), [&](std::size_t grain, std::size_t) {
-        const std::uint64_t offset = grain * kGrain;
-        nonfinite += count_nonfinite(program, tile, offset, std::min(kGrain, tile.count - offset));
+      each_grain(program, tile, [&](std::uint64_t offset, std::size_t count, std::size_t) {
+        nonfinite += count_nonfinite(program, tile, offset, count);
       });
       facts.nonfinite += nonfinite;
       send_tile(tile, program);
@@ -153,6 +149,17 @@ class Engine {
 
   // ------------------------------------------------------------ tiles
 
+  // Calls body(offset in the tile, elements, worker) for every grain of the tile.
+  template <class Body>
+  void each_grain(const Program& program, const Tile& tile, Body body) {
+    const std::uint64_t grain = grain_elements(program);
+    const auto count = static_cast<std::size_t>(grain_count(program, tile.count));
+    pool_.run(count, [&](std::size_t index, std::size_t worker) {
+      const std::uint64_t offset = index * grain;
+      body(offset, static_cast<std::size_t>(std::min(grain, tile.count - offset)), worker);
+    });
+  }
+
   Tile next_tile() {
     if (observer_.cancelled()) throw Error(ErrorCode::Cancelled, "interrupted");
     Tile tile = reader_.next();
@@ -163,12 +170,11 @@ class Engine {
   void measure_tile(const Program& program, const Factors& factors, const Tile& tile,
                     std::vector<double>& sums) {
     const std::size_t n = program.operands.size();
-    pool_.run(grains_of(tile.count), [&](std::size_t index, std::size_t worker) {
-      const std::uint64_t offset = index * kGrain;
-      const auto count = static_cast<std::size_t>(std::min(kGrain, tile.count - offset));
+    each_grain(program, tile, [&](std::uint64_t offset, std::size_t count, std::size_t worker) {
       GrainView grain(program, factors, tile, offset, count, workspaces_[worker]);
-      const std::size_t at = static_cast<std::size_t>((tile.first + offset) / kGrain) * pairs(n);
-      const std::span<double> into(sums.data() + at, pairs(n));
+      const auto grain_index =
+          static_cast<std::size_t>((tile.first + offset) / grain_elements(program));
+      const std::span<double> into(sums.data() + grain_index * pairs(n), pairs(n));
       measure(grain, false, into);
       for (std::size_t i = 0; i < n; ++i) {
         if (std::isfinite(into[pair_index(i, i, n)])) continue;
@@ -185,9 +191,7 @@ class Engine {
     std::byte* const to = outbox_.data(slot);
     std::mutex mutex;
     RoundingCounts total;
-    pool_.run(grains_of(tile.count), [&](std::size_t index, std::size_t worker) {
-      const std::uint64_t offset = index * kGrain;
-      const auto count = static_cast<std::size_t>(std::min(kGrain, tile.count - offset));
+    each_grain(program, tile, [&](std::uint64_t offset, std::size_t count, std::size_t worker) {
       GrainView grain(program, factors, tile, offset, count, workspaces_[worker]);
       const RoundingCounts counts =
           blend_grain(grain, coefficients, program.dtype, to + offset * size_of(program.dtype));
@@ -259,9 +263,9 @@ class Engine {
     std::uint64_t element = first;
     for (std::size_t begin = 0; begin < grain.count(); begin += kChunk) {
       const std::size_t count = std::min(kChunk, grain.count() - begin);
-      const float* const values = grain.chunk(begin, count, false, false)[operand];
+      const double* const values = grain.chunk(begin, count)[operand];
       const auto* const bad =
-          std::find_if(values, values + count, [](float value) { return !std::isfinite(value); });
+          std::find_if(values, values + count, [](double value) { return !std::isfinite(value); });
       if (bad == values + count) continue;
       element = first + begin + static_cast<std::uint64_t>(bad - values);
       break;

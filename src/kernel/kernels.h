@@ -16,20 +16,25 @@
 
 namespace thorns {
 
-// Longest run that is worth handing to a kernel at once, and the multiple that gram() wants.
-inline constexpr std::size_t kChunk = 1024;
+// Longest run that is worth handing to a kernel at once: a handful of them fit the first-level
+// cache.
+inline constexpr std::size_t kChunk = 512;
+// Runs of float64 are padded with zeros to a multiple of this, which is also the number of lanes in
+// which inner products are summed.
 inline constexpr std::size_t kLanes = 8;
+inline std::size_t padded(std::size_t count) { return (count + kLanes - 1) / kLanes * kLanes; }
 
-// Stored elements as float32. F16 and BF16 are exact, F32 is copied, F64 is rounded to nearest. The
+// Stored elements as float64, followed by zeros up to padded(count). F16, BF16 and F32 are exact;
+// F64 is rounded to float32 first, so that 24 significant bits are all that any value has. The
 // dtype must be blendable.
-void widen(Dtype dtype, const std::byte* from, std::size_t count, float* to);
+void widen(Dtype dtype, const std::byte* from, std::size_t count, double* to);
 
-// Adds the inner products of every pair (i <= j) of `vectors` (each `count` elements, a multiple of
-// kLanes; pad with zeros) to `lanes`, in float64: products of two float32 are exact in it. Lane l
-// of a pair sums the elements whose index is l modulo kLanes, in order, so the bits do not depend
-// on the width of the CPU's vectors. `lanes` has pairs(n) * kLanes entries, pair-major; pairs are
-// ordered (0,0) (0,1) ... (0,n-1) (1,1) ...
-void gram(const float* const* vectors, std::size_t n, std::size_t count, double* lanes);
+// Adds the inner products of every pair (i <= j) of `vectors` (`count` elements each, padded) to
+// `lanes`, in float64: products of two values of 24 bits are exact in it. Lane l of a pair sums the
+// elements whose index is l modulo kLanes, in order, so the bits do not depend on the width of the
+// CPU's vectors. `lanes` has pairs(n) * kLanes entries, pair-major; pairs are ordered (0,0) (0,1)
+// ... (0,n-1) (1,1) ...
+void gram(const double* const* vectors, std::size_t n, std::size_t count, double* lanes);
 inline std::size_t pairs(std::size_t n) { return n * (n + 1) / 2; }
 inline std::size_t pair_index(std::size_t i, std::size_t j, std::size_t n) {
   return i * n - i * (i + 1) / 2 + j;  // i <= j < n
@@ -59,15 +64,15 @@ struct RoundingCounts {
   std::uint64_t nonfinite = 0;  // the stored value is NaN or Inf (clipped ones included)
 };
 
-// Coefficients are used with 29 significant bits: times a float32 they are exact in float64, so
-// that the weighted sum has the same bits with and without fused multiply-add. The relative error
-// is 2^-30.
+// Coefficients are used with 29 significant bits: times a value of 24 bits they are exact in
+// float64, so that the weighted sum has the same bits with and without fused multiply-add. The
+// relative error is 2^-30.
 double blend_coefficient(double value);
 
-// to[e] = round(sum over i of coefficients[i] * vectors[i][e]): the sum runs in order in float64
-// and is rounded once to `dtype` (F32, F16 or BF16). Coefficients must come from
-// blend_coefficient().
-void blend(const float* const* vectors, const double* coefficients, std::size_t n,
+// to[e] = round(sum over i of coefficients[i] * vectors[i][e]) for `count` elements (vectors
+// padded): the sum runs in order in float64 and is rounded once to `dtype` (F32, F16 or BF16).
+// Coefficients must come from blend_coefficient().
+void blend(const double* const* vectors, const double* coefficients, std::size_t n,
            std::size_t count, Dtype dtype, std::byte* to, RoundingCounts& counts);
 
 // Whether no element is NaN or Inf; any blendable dtype.

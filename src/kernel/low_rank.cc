@@ -23,48 +23,69 @@ HWY_INLINE void Rows(const float* u, const float* panel, std::size_t rank, std::
   const std::size_t step = hn::Lanes(d);
   hn::Vec<DF> low[kRows];
   hn::Vec<DF> high[kRows];
+#pragma GCC unroll 8
   for (std::size_t r = 0; r < kRows; ++r) low[r] = high[r] = hn::Zero(d);
   for (std::size_t k = 0; k < rank; ++k) {
     const auto v_low = hn::LoadU(d, panel + k * kPanel + c);
     const auto v_high = hn::LoadU(d, panel + k * kPanel + c + step);
+#pragma GCC unroll 8
     for (std::size_t r = 0; r < kRows; ++r) {
       const auto factor = hn::Set(d, u[r * rank + k]);
       low[r] = FusedMulAdd(factor, v_low, low[r]);
       high[r] = FusedMulAdd(factor, v_high, high[r]);
     }
   }
+#pragma GCC unroll 8
   for (std::size_t r = 0; r < kRows; ++r) {
     hn::StoreU(low[r], d, to[r] + c);
     hn::StoreU(high[r], d, to[r] + c + step);
   }
 }
 
-// `rows` rows (1 or 4) of one whole panel.
+// Rows that are computed together: as many as keep their sums in registers.
+inline constexpr std::size_t kRowBlock =
+    HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL ? 8 : 4;
+
+// `rows` (1, 2, 4 or 8) rows of one whole panel.
 void PanelRows(const float* u, const float* panel, std::size_t rank, std::size_t rows,
                float* const* to) {
-  const std::size_t step = 2 * hn::Lanes(DF());
-  for (std::size_t c = 0; c < kPanel; c += step) {
-    if (rows == 4) {
-      Rows<4>(u, panel, rank, c, to);
-    } else {
-      Rows<1>(u, panel, rank, c, to);
+  for (std::size_t c = 0; c < kPanel; c += 2 * hn::Lanes(DF())) {
+    switch (rows) {
+      case 1:
+        Rows<1>(u, panel, rank, c, to);
+        break;
+      case 2:
+        Rows<2>(u, panel, rank, c, to);
+        break;
+      case 4:
+        Rows<4>(u, panel, rank, c, to);
+        break;
+      default:
+        Rows<kRowBlock>(u, panel, rank, c, to);
+        break;
     }
   }
 }
 
-// Columns [begin, end) of rows [row, row + rows), written to `to` with stride `columns`: to[0] is
-// row `row`, column `begin`. Panels that stick out of the range go through a buffer.
+std::size_t BlockOf(std::size_t rows) {
+  std::size_t block = kRowBlock;
+  while (block > rows) block /= 2;
+  return block;
+}
+
+// Columns [begin, end) of `rows` rows, written to `to` with stride `columns`: to[0] is column
+// `begin` of the first row. Panels that stick out of the range go through a buffer.
 void Rectangle(const float* u, const float* packed, std::size_t rank, std::size_t columns,
                std::size_t rows, std::size_t begin, std::size_t end, float* to) {
-  HWY_ALIGN float buffer[4][kPanel];
+  HWY_ALIGN float buffer[kRowBlock][kPanel];
   for (std::size_t panel = begin / kPanel; panel * kPanel < end; ++panel) {
     const float* const v = packed + panel * kPanel * rank;
     const std::size_t first = std::max(begin, panel * kPanel);
     const std::size_t last = std::min(end, (panel + 1) * kPanel);
     const bool whole = last - first == kPanel;
     for (std::size_t row = 0; row < rows;) {
-      const std::size_t block = rows - row >= 4 ? 4 : 1;
-      float* targets[4];
+      const std::size_t block = BlockOf(rows - row);
+      float* targets[kRowBlock];
       for (std::size_t r = 0; r < block; ++r) {
         targets[r] = whole ? to + (row + r) * columns + (first - begin) : buffer[r];
       }

@@ -17,12 +17,12 @@ namespace thorns {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Vectors of at most 16 float32, with doubles for half of them at a time.
-using DF = hn::CappedTag<float, 16>;
-using DU = hn::Rebind<std::uint32_t, DF>;
-using DD = hn::Repartition<double, DF>;
-using DFHalf = hn::Rebind<float, DD>;  // as many floats as there are doubles in a vector
-using DH = hn::Rebind<std::uint16_t, DF>;
+// Vectors of at most kLanes doubles, and as many (or for DF twice as many) elements of other types.
+using DD = hn::CappedTag<double, 8>;
+using DF = hn::Repartition<float, DD>;
+using DFHalf = hn::Rebind<float, DD>;
+using DUHalf = hn::Rebind<std::uint32_t, DD>;
+using DHHalf = hn::Rebind<std::uint16_t, DD>;
 
 // `x` cut to the 24 significant bits of a float32, its last bit set when anything was cut off:
 // rounding the result to a shorter format gives what rounding `x` at once would give ("round to
@@ -38,11 +38,11 @@ HWY_INLINE hn::Vec<DFHalf> DemoteToOdd(V x) {
 }
 
 // float16 patterns (in the low halves of 32 bits) as float32, exactly.
-HWY_INLINE hn::Vec<DF> WidenHalf(hn::Vec<DU> bits) {
-  const DF df;
-  const DU du;
-  const hn::Rebind<hwy::float16_t, DF> dh;
-  const auto packed = hn::DemoteTo(DH(), hn::BitCast(hn::RebindToSigned<DU>(), bits));
+HWY_INLINE hn::Vec<DFHalf> WidenHalf(hn::Vec<DUHalf> bits) {
+  const DFHalf df;
+  const DUHalf du;
+  const hn::Rebind<hwy::float16_t, DFHalf> dh;
+  const auto packed = hn::DemoteTo(DHHalf(), hn::BitCast(hn::RebindToSigned<DUHalf>(), bits));
   const auto value = hn::PromoteTo(df, hn::BitCast(dh, packed));
 #if HWY_TARGET == HWY_SSSE3 || HWY_TARGET == HWY_SSE4
   // Highway's emulation there knows no Inf and NaN.

@@ -1,4 +1,4 @@
-// Stored elements to float32, and the test for NaN and Inf.
+// Stored elements to float64, and the test for NaN and Inf.
 #include <cstring>
 
 #include "kernel/kernels.h"
@@ -13,32 +13,27 @@ HWY_BEFORE_NAMESPACE();
 namespace thorns {
 namespace HWY_NAMESPACE {
 
-HWY_INLINE hn::Vec<DF> WidenBfloat(hn::Vec<DH> bits) {
-  return hn::BitCast(DF(), hn::ShiftLeft<16>(hn::PromoteTo(DU(), bits)));
-}
-// `lift` turns a vector of 16-bit patterns into float32; the last, partial vector goes through a
-// buffer.
-template <class Lift>
-HWY_INLINE void Widen16(const std::uint16_t* from, std::size_t count, float* to, Lift lift) {
-  const DF df;
-  const DH dh;
-  const std::size_t step = hn::Lanes(df);
-  std::size_t i = 0;
-  for (; i + step <= count; i += step) hn::StoreU(lift(hn::LoadU(dh, from + i)), df, to + i);
-  if (i < count) {
-    HWY_ALIGN std::uint16_t in[16] = {};
-    HWY_ALIGN float out[16];
-    std::memcpy(in, from + i, (count - i) * sizeof(*from));
-    hn::Store(lift(hn::Load(dh, in)), df, out);
-    std::memcpy(to + i, out, (count - i) * sizeof(*to));
-  }
+// `load(index)` gives one vector of float32 starting at element `index`; `count` is padded.
+template <class Load>
+HWY_INLINE void ToDoubles(std::size_t count, double* to, Load load) {
+  const DD dd;
+  for (std::size_t i = 0; i < count; i += hn::Lanes(dd))
+    hn::StoreU(hn::PromoteTo(dd, load(i)), dd, to + i);
 }
 
-void WidenBfloats(const std::uint16_t* from, std::size_t count, float* to) {
-  Widen16(from, count, to, [](auto bits) { return WidenBfloat(bits); });
+void WidenBfloats(const std::uint16_t* from, std::size_t count, double* to) {
+  ToDoubles(count, to, [&](std::size_t i) {
+    const auto bits = hn::PromoteTo(DUHalf(), hn::LoadU(DHHalf(), from + i));
+    return hn::BitCast(DFHalf(), hn::ShiftLeft<16>(bits));
+  });
 }
-void WidenHalves(const std::uint16_t* from, std::size_t count, float* to) {
-  Widen16(from, count, to, [](auto bits) { return WidenHalf(hn::PromoteTo(DU(), bits)); });
+void WidenHalves(const std::uint16_t* from, std::size_t count, double* to) {
+  ToDoubles(count, to, [&](std::size_t i) {
+    return WidenHalf(hn::PromoteTo(DUHalf(), hn::LoadU(DHHalf(), from + i)));
+  });
+}
+void WidenFloats(const float* from, std::size_t count, double* to) {
+  ToDoubles(count, to, [&](std::size_t i) { return hn::LoadU(DFHalf(), from + i); });
 }
 
 // Patterns of 16 bits whose exponent is all ones are NaN or Inf.
@@ -56,7 +51,7 @@ bool Finite16(const std::uint16_t* from, std::size_t count, std::uint16_t expone
   return true;
 }
 bool Finite32(const std::uint32_t* from, std::size_t count) {
-  const DU d;
+  const hn::CappedTag<std::uint32_t, 16> d;
   const std::size_t step = hn::Lanes(d);
   const auto mask = hn::Set(d, 0x7F800000U);
   std::size_t i = 0;
@@ -74,61 +69,66 @@ bool Finite32(const std::uint32_t* from, std::size_t count) {
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
+#include <array>
 #include <cmath>
 
 namespace thorns {
 
 HWY_EXPORT(WidenBfloats);
 HWY_EXPORT(WidenHalves);
+HWY_EXPORT(WidenFloats);
 HWY_EXPORT(Finite16);
 HWY_EXPORT(Finite32);
 
 namespace {
 
-// Source tiles may start at any byte; every element size divides the alignment of the buffers they
-// are read into, so these casts are aligned.
-const std::uint16_t* words(const std::byte* from) {
-  return reinterpret_cast<const std::uint16_t*>(from);
+// Runs start at a multiple of their element size, so these casts are aligned.
+template <class T>
+const T* as(const std::byte* from) {
+  return reinterpret_cast<const T*>(from);
 }
 
-double load_double(const std::byte* from, std::size_t index) {
-  double value = 0;
-  std::memcpy(&value, from + index * sizeof(double), sizeof(double));
-  return value;
+void widen_whole(Dtype dtype, const std::byte* from, std::size_t count, double* to) {
+  switch (dtype) {
+    case Dtype::BF16:
+      HWY_DYNAMIC_DISPATCH(WidenBfloats)(as<std::uint16_t>(from), count, to);
+      return;
+    case Dtype::F16:
+      HWY_DYNAMIC_DISPATCH(WidenHalves)(as<std::uint16_t>(from), count, to);
+      return;
+    case Dtype::F64:
+      for (std::size_t i = 0; i < count; ++i) to[i] = static_cast<float>(as<double>(from)[i]);
+      return;
+    default:
+      HWY_DYNAMIC_DISPATCH(WidenFloats)(as<float>(from), count, to);
+      return;
+  }
 }
 
 }  // namespace
 
-void widen(Dtype dtype, const std::byte* from, std::size_t count, float* to) {
-  switch (dtype) {
-    case Dtype::BF16:
-      HWY_DYNAMIC_DISPATCH(WidenBfloats)(words(from), count, to);
-      return;
-    case Dtype::F16:
-      HWY_DYNAMIC_DISPATCH(WidenHalves)(words(from), count, to);
-      return;
-    case Dtype::F64:
-      for (std::size_t i = 0; i < count; ++i) to[i] = static_cast<float>(load_double(from, i));
-      return;
-    default:
-      std::memcpy(to, from, count * sizeof(float));
-      return;
-  }
+void widen(Dtype dtype, const std::byte* from, std::size_t count, double* to) {
+  const std::size_t whole = count / kLanes * kLanes;
+  widen_whole(dtype, from, whole, to);
+  if (whole == count) return;
+  alignas(64) std::array<std::byte, kLanes * sizeof(double)> rest{};  // zeros are 0 in every type
+  std::memcpy(rest.data(), from + whole * size_of(dtype), (count - whole) * size_of(dtype));
+  widen_whole(dtype, rest.data(), kLanes, to + whole);
 }
 
 bool all_finite(Dtype dtype, const std::byte* from, std::size_t count) {
   switch (dtype) {
     case Dtype::BF16:
-      return HWY_DYNAMIC_DISPATCH(Finite16)(words(from), count, 0x7F80);
+      return HWY_DYNAMIC_DISPATCH(Finite16)(as<std::uint16_t>(from), count, 0x7F80);
     case Dtype::F16:
-      return HWY_DYNAMIC_DISPATCH(Finite16)(words(from), count, 0x7C00);
+      return HWY_DYNAMIC_DISPATCH(Finite16)(as<std::uint16_t>(from), count, 0x7C00);
     case Dtype::F64:
       for (std::size_t i = 0; i < count; ++i) {
-        if (!std::isfinite(load_double(from, i))) return false;
+        if (!std::isfinite(as<double>(from)[i])) return false;
       }
       return true;
     default:
-      return HWY_DYNAMIC_DISPATCH(Finite32)(reinterpret_cast<const std::uint32_t*>(from), count);
+      return HWY_DYNAMIC_DISPATCH(Finite32)(as<std::uint32_t>(from), count);
   }
 }
 

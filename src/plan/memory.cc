@@ -17,6 +17,7 @@ constexpr std::uint64_t kProcess = 28'000'000;
 constexpr std::uint64_t kPerInputTensor = 400;
 constexpr std::uint64_t kPerOutputTensor = 2'000;
 
+constexpr std::uint64_t kAlignment = 64;  // of each operand's run in a slot
 constexpr std::uint64_t kBestSlot = 8
                                     << 20;  // large enough for the disk, small enough to keep many
 constexpr std::uint64_t kLeastSlots = 2;    // one being computed while the next is read
@@ -27,13 +28,13 @@ std::uint64_t scratch_bytes(const Program& program) {
   std::uint64_t products = 0;
   for (const Operand& operand : program.operands) products += operand.is_product() ? 1 : 0;
   const std::uint64_t n = program.operands.size();
-  return n * 8192 + products * kGrain * sizeof(float) + n * (n + 1) / 2 * 128;
+  return n * 8192 + products * kMostGrain * sizeof(float) + n * (n + 1) / 2 * 128;
 }
 
 // Sums of all grains of a program, kept until it is solved.
 std::uint64_t sums_bytes(const Program& program) {
   const std::uint64_t n = program.operands.size();
-  return (program.elements / kGrain + 1) * (n * (n + 1) / 2) * sizeof(double);
+  return grain_count(program, program.elements) * (n * (n + 1) / 2) * sizeof(double);
 }
 
 // Both factors as float32, the second also packed, and the stored bytes they are converted from.
@@ -54,6 +55,7 @@ struct Needs {
   std::uint64_t scratch = 0;
   std::uint64_t widest_input = 0;   // bytes of an element, all stored operands
   std::uint64_t widest_output = 0;  // bytes of an output element
+  std::uint64_t padding = 0;        // of the operands' runs in a slot, each 64-aligned
 };
 
 Needs needs_of(const Plan& plan, std::size_t threads) {
@@ -69,6 +71,7 @@ Needs needs_of(const Plan& plan, std::size_t threads) {
     per_thread = std::max(per_thread, scratch_bytes(program));
     sums = std::max(sums, sums_bytes(program));
     needs.widest_input = std::max(needs.widest_input, program.stored_width());
+    needs.padding = std::max<std::uint64_t>(needs.padding, kAlignment * program.operands.size());
     needs.widest_output = std::max<std::uint64_t>(needs.widest_output, size_of(program.dtype));
   }
   // Each thread also costs a stack and allocator caches.
@@ -79,7 +82,7 @@ Needs needs_of(const Plan& plan, std::size_t threads) {
 // Bytes of a slot that holds `grains` grains of the widest program; each operand's run is
 // 64-aligned.
 std::uint64_t slot_bytes(const Needs& needs, std::uint64_t grains) {
-  return std::max<std::uint64_t>(1, needs.widest_input) * kGrain * grains;
+  return std::max<std::uint64_t>(1, needs.widest_input) * kMostGrain * grains;
 }
 
 std::uint64_t total(const Needs& needs, std::uint64_t slot, std::uint64_t slots,
@@ -89,13 +92,25 @@ std::uint64_t total(const Needs& needs, std::uint64_t slot, std::uint64_t slots,
 
 }  // namespace
 
+std::uint64_t grain_elements(const Program& program) {
+  const std::uint64_t columns = program.columns();
+  if (columns == 0 || columns > kMostGrain) return kMostGrain;
+  return kMostGrain / columns * columns;
+}
+
+std::uint64_t grain_count(const Program& program, std::uint64_t elements) {
+  const std::uint64_t grain = grain_elements(program);
+  return (elements + grain - 1) / grain;
+}
+
 std::uint64_t tile_elements(const Program& program, const MemoryPlan& memory) {
   const std::uint64_t width = std::max<std::uint64_t>(1, program.stored_width());
-  std::uint64_t grains = memory.slot_bytes / (width * kGrain);
+  std::uint64_t most = (memory.slot_bytes - kAlignment * program.operands.size()) / width;
   if (program.kind == ProgramKind::Blend || program.kind == ProgramKind::Cast) {
-    grains = std::min(grains, memory.output_slot_bytes / (size_of(program.dtype) * kGrain));
+    most = std::min(most, memory.output_slot_bytes / size_of(program.dtype));
   }
-  return std::max<std::uint64_t>(1, grains) * kGrain;
+  const std::uint64_t grain = grain_elements(program);
+  return std::max(most / grain, std::uint64_t{1}) * grain;
 }
 
 std::uint64_t tile_count(const Program& program, const MemoryPlan& memory) {
@@ -113,7 +128,7 @@ std::uint64_t read_sweeps(const Program& program, const MemoryPlan& memory) {
 
 std::uint64_t least_memory(const Plan& plan, std::size_t threads) {
   const Needs needs = needs_of(plan, threads);
-  return total(needs, slot_bytes(needs, 1), kLeastSlots, needs.widest_output * kGrain);
+  return total(needs, slot_bytes(needs, 1), kLeastSlots, needs.widest_output * kMostGrain);
 }
 
 MemoryPlan plan_memory(const Plan& plan, std::uint64_t ceiling, std::size_t threads) {
@@ -139,11 +154,11 @@ MemoryPlan plan_memory(const Plan& plan, std::uint64_t ceiling, std::size_t thre
   const auto fits = [&](std::uint64_t count) {
     const std::uint64_t slot = slot_bytes(needs, count);
     return slot <= kBestSlot &&
-           slot * 8 + needs.widest_output * kGrain * count * kOutputSlots <= free;
+           slot * 8 + needs.widest_output * kMostGrain * count * kOutputSlots <= free;
   };
   while (fits(grains + 1)) ++grains;
   memory.slot_bytes = slot_bytes(needs, grains);
-  memory.output_slot_bytes = needs.widest_output * kGrain * grains;
+  memory.output_slot_bytes = needs.widest_output * kMostGrain * grains;
   memory.output = memory.output_slot_bytes * kOutputSlots;
   memory.slots = static_cast<std::size_t>((free - memory.output) / memory.slot_bytes);
   // More slots than the largest tensor has tiles, twice over, would never be used.

@@ -7,11 +7,15 @@
 
 namespace thorns {
 
-// The unit of work of one thread, in elements. Sums are kept per grain and added up in order, which
-// is why bytes do not depend on how many grains make a tile.
-inline constexpr std::uint64_t kGrain = 65536;
+// The unit of work of one thread: whole rows of a tensor, at most kMostGrain elements together (or
+// a part of one row, where a row is longer). It follows from the tensor's shape alone, and sums are
+// kept per grain and added up in order: that is why bytes do not depend on how many grains make a
+// tile.
+inline constexpr std::uint64_t kMostGrain = 65536;
+std::uint64_t grain_elements(const Program& program);
+std::uint64_t grain_count(const Program& program, std::uint64_t elements);
 
-// Elements of a program's tiles: a multiple of kGrain (the last tile may be shorter).
+// Elements of a program's tiles: whole grains (the last tile may be shorter).
 std::uint64_t tile_elements(const Program& program, const MemoryPlan& memory);
 std::uint64_t tile_count(const Program& program, const MemoryPlan& memory);
 // Whether all tiles of the program stay in memory between its two sweeps.

@@ -250,7 +250,7 @@ TEST(Memory, TilesCoverEveryTensorAndSlotsHoldThem) {
   const Plan& plan = planned.result.plan;
   for (const Program& program : plan.programs) {
     const std::uint64_t tile = tile_elements(program, plan.memory);
-    EXPECT_EQ(tile % kGrain, 0U);
+    EXPECT_EQ(tile % grain_elements(program), 0U);
     EXPECT_LE(tile * program.stored_width(), plan.memory.slot_bytes);
     EXPECT_LE(tile * size_of(program.dtype), plan.memory.output_slot_bytes);
     EXPECT_GE(tile_count(program, plan.memory) * tile, program.elements);
