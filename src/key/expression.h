@@ -84,7 +84,14 @@ std::string to_string(const Expression& expression);
 // Equal but for spans.
 bool same(const Expression& a, const Expression& b);
 
-// The tree for people, one node a line, indented.
+// The tree for people, one node a line, drawn with branches.
 std::string draw_tree(const Expression& expression);
+
+// What the brackets that occur mean: "{} = SLERP Merge", ...
+std::vector<std::string> legend(const Expression& expression);
+
+// Names in order of first mention, each once.
+std::vector<std::string> mentioned_models(const Expression& expression);
+std::vector<std::string> mentioned_adapters(const Expression& expression);
 
 }  // namespace thorns
