@@ -247,6 +247,12 @@ class RealDisk : public Disk {
     }
   }
 
+  std::string canonical(const std::string& path) override {
+    std::error_code code;
+    const auto result = std::filesystem::weakly_canonical(path, code);
+    return code ? path : result.string();
+  }
+
   std::uint64_t free_space(const std::string& folder) override {
     struct ::statvfs info {};
     if (::statvfs(folder.c_str(), &info) != 0) fail(errno, "look at", folder);

@@ -54,6 +54,8 @@ class Disk {
   virtual void rename(const std::string& from, const std::string& to) = 0;
   virtual void remove_all(const std::string& path) = 0;  // nothing there is no error
   virtual void sync_folder(const std::string& path) = 0;
+  // One spelling for all paths of one file or folder: absolute, links followed. For comparing.
+  virtual std::string canonical(const std::string& path) { return path; }
   virtual std::uint64_t free_space(
       const std::string& folder) = 0;  // bytes this user may still write
 };

@@ -49,6 +49,13 @@ struct Coefficients {
   bool fell_back = false;       // linear interpolation was used where the formula is undefined
 };
 
+// A parameter's setting in a recipe: one number, or a gradient over the layers.
+struct Setting {
+  std::size_t parameter = 0;   // index in parameters()
+  std::string filter;          // substring of the tensor name; empty matches all
+  std::vector<double> values;  // one, or the entries of a gradient
+};
+
 class SpanMethod {
  public:
   virtual ~SpanMethod() = default;
@@ -65,9 +72,10 @@ class SpanMethod {
     std::string message;
     std::string hint;
   };
-  // `weighted`: the key gives weights. `set[i]`: the key sets parameters()[i].
-  virtual std::optional<Complaint> check(std::size_t models, bool weighted,
-                                         const std::vector<bool>& set) const = 0;
+  // `weights`: one per model as written, empty where the key gives none. `settings`: what the key
+  // sets.
+  virtual std::optional<Complaint> check(std::size_t models, std::span<const double> weights,
+                                         std::span<const Setting> settings) const = 0;
 
   // `weights`: one per model, 1 where the key gives none. Must not throw.
   virtual Coefficients coefficients(const Gram& gram, std::span<const double> weights,
@@ -83,13 +91,6 @@ const SpanMethod* find_method(std::string_view name);
 class RegisterMethod {
  public:
   explicit RegisterMethod(const SpanMethod* method);  // must live for the whole program
-};
-
-// A parameter's setting in a recipe: one number, or a gradient over the layers.
-struct Setting {
-  std::size_t parameter = 0;   // index in parameters()
-  std::string filter;          // substring of the tensor name; empty matches all
-  std::vector<double> values;  // one, or the entries of a gradient
 };
 
 // Where a tensor stands in the layer stack.
