@@ -45,19 +45,17 @@ bool is_model_folder(Disk& disk, const std::string& path) {
   if (!disk.stat(path).is_folder) return false;
   const std::vector<std::string> names = disk.list(path);
   return names.empty() || std::any_of(names.begin(), names.end(), [](const std::string& name) {
-           return name == "thorns.json" || name == "config.json" ||
-                  name.ends_with(".safetensors");
+           return name == "thorns.json" || name == "config.json" || name.ends_with(".safetensors");
          });
 }
 
 void require_parent(Disk& disk, const OutputPath& path) {
   const Where where = FilePlace{path.parent};
   if (!disk.exists(path.parent)) {
-    throw Error(
-        ErrorCode::NotFound,
-        fmt::format("the folder `{}`, in which `{}` should be made, does not exist", path.parent,
-                    path.name),
-        where, "make it first, or check the spelling of the output folder");
+    throw Error(ErrorCode::NotFound,
+                fmt::format("the folder `{}`, in which `{}` should be made, does not exist",
+                            path.parent, path.name),
+                where, "make it first, or check the spelling of the output folder");
   }
   if (!disk.stat(path.parent).is_folder) {
     throw Error(ErrorCode::NotFound,
@@ -73,9 +71,8 @@ OutputPath output_path(const std::string& folder) {
   OutputPath path;
   path.name = base_name(folder);
   if (path.name.empty() || path.name == "." || path.name == "..") {
-    throw Error(ErrorCode::BadUsage,
-                fmt::format("`{}` names no folder that could be made", folder), {},
-                "give the output a name of its own, such as `models/MyMerge`");
+    throw Error(ErrorCode::BadUsage, fmt::format("`{}` names no folder that could be made", folder),
+                {}, "give the output a name of its own, such as `models/MyMerge`");
   }
   path.target = folder.substr(0, folder.find_last_not_of('/') + 1);
   path.parent = parent_path(path.target);
@@ -101,10 +98,10 @@ void refuse_taken(Disk& disk, const OutputPath& path, bool force) {
                 "choose another folder, or replace it with --force");
   }
   if (!is_model_folder(disk, path.target)) {
-    throw Error(ErrorCode::Exists,
-                fmt::format("`{}` is not a model folder, and only such a folder is replaced",
-                            path.target),
-                where, "choose another output folder, or move this one away yourself");
+    throw Error(
+        ErrorCode::Exists,
+        fmt::format("`{}` is not a model folder, and only such a folder is replaced", path.target),
+        where, "choose another output folder, or move this one away yourself");
   }
 }
 
@@ -193,13 +190,12 @@ void Staging::publish(bool force) {
   }
 }
 
-bool is_being_written(Disk& disk, const OutputPath& path) {
-  if (!disk.exists(path.staging)) return false;
+void refuse_busy(Disk& disk, const OutputPath& path) {
+  if (!disk.exists(path.staging)) return;
   try {
-    return disk.lock(lock_file(path)) == nullptr;
+    if (disk.lock(lock_file(path)) == nullptr) fail_busy(path);
   } catch (const Error& error) {
-    if (error.code() == ErrorCode::NotFound) return false;  // it has just been published
-    throw;
+    if (error.code() != ErrorCode::NotFound) throw;  // else it has just been published
   }
 }
 

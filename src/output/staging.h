@@ -63,8 +63,8 @@ class Staging {
   bool published_ = false;
 };
 
-// Whether a running merge holds the staging folder of `path`. Changes nothing but that an abandoned
-// staging folder may gain its lock file.
-bool is_being_written(Disk& disk, const OutputPath& path);
+// Throws Exists where a running merge holds the staging folder of `path`. Changes nothing but that
+// an abandoned staging folder may gain its lock file.
+void refuse_busy(Disk& disk, const OutputPath& path);
 
 }  // namespace thorns
