@@ -91,6 +91,12 @@ std::string printable(std::string_view text) {
   return result;
 }
 
+std::string printable_line(std::string_view text) {
+  std::string result = printable(text);
+  std::replace(result.begin(), result.end(), '\n', '?');
+  return result;
+}
+
 std::string shorten(std::string_view text, std::size_t width) {
   const std::vector<Character> list = characters(text);
   if (display_width(text) <= width) return std::string(text);

@@ -15,6 +15,8 @@ std::size_t display_width(std::string_view text);
 
 // `text` with every control character but a newline, and every byte that is not UTF-8, as `?`.
 std::string printable(std::string_view text);
+// The same on one line: newlines too.
+std::string printable_line(std::string_view text);
 
 // At most `width` columns; what is cut out of the middle is marked by "...".
 std::string shorten(std::string_view text, std::size_t width);

@@ -125,7 +125,7 @@ std::string progress_line(const Progress& now, const Pace& pace, std::size_t wid
   if (with_rate) line += gap + pad_left(rate_text(pace.rate()), kRate);
   if (with_left) line += gap + pad_left(left, left_width);
   if (with_tensor) {
-    line += gap + shorten_tensor(printable(now.tensor), room - used + kLeastTensor);
+    line += gap + shorten_tensor(printable_line(now.tensor), room - used + kLeastTensor);
   }
   return line;
 }
@@ -134,7 +134,7 @@ std::string progress_report(const Progress& now, const Pace& pace) {
   std::string line =
       fmt::format("{}, {}, {}, {}", percent_text(now), part_text(now.bytes_done, now.bytes_total),
                   rate_text(pace.rate()), left_text(now, pace));
-  if (!now.tensor.empty()) line += ", " + printable(now.tensor);
+  if (!now.tensor.empty()) line += ", " + printable_line(now.tensor);
   return line;
 }
 
@@ -147,7 +147,7 @@ std::string started_line(const Started& job, const std::string& name, std::size_
       fmt::format(" from {}: {} in, {} out, {} memory", inputs, human_bytes(job.bytes_in),
                   human_bytes(job.bytes_out), human_bytes(job.memory));
   const std::string& known = name.empty() ? job.key : name;
-  const std::string title = printable(job.title.empty() ? known : job.title);
+  const std::string title = printable_line(job.title.empty() ? known : job.title);
   const std::size_t room = width > facts.size() ? width - facts.size() : 0;
   return shorten(title, std::max(kLeastTitle, room)) + facts;
 }

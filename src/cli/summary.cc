@@ -31,7 +31,7 @@ std::string fact(const std::string& label, const std::string& text, std::size_t 
 }
 
 std::string shown_key(const std::string& key, std::size_t width) {
-  return wrap_anywhere(shorten(printable(key), kKeyLines * (width - 2)), width, 2);
+  return wrap_anywhere(shorten(printable_line(key), kKeyLines * (width - 2)), width, 2);
 }
 
 std::size_t limit(std::size_t most, bool verbose, std::size_t count) {
@@ -52,7 +52,7 @@ std::string dropped_text(const std::vector<DroppedReport>& dropped, std::size_t 
                          bool verbose) {
   std::map<std::string, std::vector<std::string>> by_reason;
   for (const DroppedReport& one : dropped) {
-    by_reason[printable(one.reason)].push_back(printable(one.leaf + ": " + one.tensor));
+    by_reason[printable_line(one.reason)].push_back(printable_line(one.leaf + ": " + one.tensor));
   }
   std::string text;
   for (const auto& [reason, tensors] : by_reason) {
@@ -80,9 +80,9 @@ std::string leaves_text(const PlanReport& report, std::size_t width, bool verbos
   const std::size_t shown = limit(kShownInputs, verbose, report.leaves.size());
   for (std::size_t i = 0; i < shown; ++i) {
     const LeafReport& leaf = report.leaves[i];
-    rows.push_back({shorten(printable(leaf.name), 20), human_bytes(leaf.bytes),
-                    count_text(leaf.tensors, "tensor"), printable(leaf.dtypes),
-                    printable(leaf.path)});
+    rows.push_back({shorten(printable_line(leaf.name), 20), human_bytes(leaf.bytes),
+                    count_text(leaf.tensors, "tensor"), printable_line(leaf.dtypes),
+                    printable_line(leaf.path)});
   }
   return "Models\n" + table(rows, {false, true, true, false, false}, width, 2) +
          more_line(report.leaves.size(), shown);
@@ -94,9 +94,9 @@ std::string adapters_text(const PlanReport& report, std::size_t width, bool verb
   const std::size_t shown = limit(kShownInputs, verbose, report.adapters.size());
   for (std::size_t i = 0; i < shown; ++i) {
     const AdapterReport& adapter = report.adapters[i];
-    rows.push_back({shorten(printable(adapter.name), 20), human_bytes(adapter.bytes),
-                    count_text(adapter.updates, "update"), printable(adapter.family),
-                    printable(adapter.path)});
+    rows.push_back({shorten(printable_line(adapter.name), 20), human_bytes(adapter.bytes),
+                    count_text(adapter.updates, "update"), printable_line(adapter.family),
+                    printable_line(adapter.path)});
   }
   return "Adapters\n" + table(rows, {false, true, true, false, false}, width, 2) +
          more_line(report.adapters.size(), shown);
@@ -106,8 +106,8 @@ std::string shards_text(const PlanReport& report, std::size_t width) {
   if (!report.shards.size()) return {};
   std::vector<std::vector<std::string>> rows;
   for (const ShardReport& shard : report.shards) {
-    rows.push_back(
-        {human_bytes(shard.bytes), count_text(shard.tensors, "tensor"), printable(shard.file)});
+    rows.push_back({human_bytes(shard.bytes), count_text(shard.tensors, "tensor"),
+                    printable_line(shard.file)});
   }
   return "Files\n" + table(rows, {true, true, false}, width, 2);
 }
@@ -140,10 +140,10 @@ std::string node_text(const NodeSummary& node, std::size_t number, std::size_t w
   const std::size_t used = 2 + kAngleWidth + 2 + tensor_width;
   const std::size_t key_width = width > used + 12 ? width - used : 12;
   const std::string lead = fmt::format("{:>2} ", number);
-  const std::string key = lead + shorten(printable(node.key), key_width - lead.size() - 1);
+  const std::string key = lead + shorten(printable_line(node.key), key_width - lead.size() - 1);
   const auto line = [&](const std::string& left, const AngleExtreme& angle) {
     return "  " + pad_right(left, key_width) + pad_left(angle_text(angle.radians), kAngleWidth) +
-           "  " + shorten_tensor(printable(angle.tensor), tensor_width) + "\n";
+           "  " + shorten_tensor(printable_line(angle.tensor), tensor_width) + "\n";
   };
   std::string text = line(key, *node.smallest) + line("", *node.largest);
   if (node.fell_back > 0) {
@@ -178,7 +178,7 @@ std::string first_angles_text(const MergeSummary& summary, const std::vector<Nod
   const std::size_t shown = limit(kShownFirst, verbose, summary.first_angles.size());
   for (std::size_t row = 0; row < shown; ++row) {
     const FirstAngles& first = summary.first_angles[row];
-    text += "  " + pad_right(shorten_tensor(printable(first.tensor), name_width), name_width);
+    text += "  " + pad_right(shorten_tensor(printable_line(first.tensor), name_width), name_width);
     for (std::size_t i = 0; i < columns; ++i) {
       const auto found = std::find_if(first.angles.begin(), first.angles.end(),
                                       [&](const auto& one) { return one.first == nodes[i].key; });
@@ -233,7 +233,7 @@ std::string quoted(const std::string& text) {
 
 std::string next_text(const MergeSummary& summary) {
   const auto& leaves = summary.plan.leaves;
-  const std::string folder = quoted(printable(summary.output));
+  const std::string folder = quoted(printable_line(summary.output));
   // Without a config.json there is no architecture, and no model class to load.
   if (leaves.empty() || leaves.front().architecture.empty()) {
     return "safetensors: load_file(" + folder + " + \"/\" + file)";
@@ -302,7 +302,7 @@ std::string merge_text(const MergeSummary& summary, std::size_t width, bool verb
   text += fact("time", human_seconds(summary.seconds) + speed_text(summary), width);
   text += warnings_text(summary.warnings, width, verbose);
   // Neither is wrapped: both are there to be copied.
-  text += pad_right("folder", kLabelWidth) + printable(summary.output) + "\n";
+  text += pad_right("folder", kLabelWidth) + printable_line(summary.output) + "\n";
   text += pad_right("next", kLabelWidth) + next_text(summary) + "\n";
   return text;
 }
@@ -310,16 +310,17 @@ std::string merge_text(const MergeSummary& summary, std::size_t width, bool verb
 std::string key_text(const KeyReport& report, std::size_t width) {
   std::string text = printable(report.tree);
   if (!text.ends_with('\n')) text += "\n";
-  text += "\ncanonical\n  " + printable(report.canonical) + "\n";
+  text += "\ncanonical\n  " + printable_line(report.canonical) + "\n";
   const auto names = [&](const char* label, const std::vector<std::string>& list) {
-    return list.empty() ? std::string()
-                        : fact(label, printable(fmt::format("{}", fmt::join(list, ", "))), width);
+    return list.empty()
+               ? std::string()
+               : fact(label, printable_line(fmt::format("{}", fmt::join(list, ", "))), width);
   };
   text += "\n";
   text += names("models", report.models);
   text += names("adapters", report.adapters);
   for (std::size_t i = 0; i < report.legend.size(); ++i) {
-    text += fact(i == 0 ? "legend" : "", printable(report.legend[i]), width);
+    text += fact(i == 0 ? "legend" : "", printable_line(report.legend[i]), width);
   }
   return text;
 }
