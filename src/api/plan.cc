@@ -156,7 +156,7 @@ PlanReport plan(const MergeOptions& options, Observer& observer) {
   report.problems = std::move(made.problems);
   if (!made.plan.programs.empty()) {
     report.least_memory = least_memory(made.plan, thread_count(options));
-    report.disk_needed = output_size(made.plan);
+    report.disk_needed = output_size(disk, made.plan);
   }
   const std::string folder = options.output.empty() ? "." : parent_path(options.output);
   try {
