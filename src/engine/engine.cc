@@ -66,7 +66,7 @@ class Engine {
   TensorFacts run_blend(const Program& program) {
     const Factors factors(program);
     factor_bytes_ += factors.bytes_read();
-    const bool resident = is_resident(program, plan_.memory);
+    const std::uint64_t keep = kept_tiles(program, plan_.memory);
     const std::size_t n = program.operands.size();
     std::vector<double> sums(static_cast<std::size_t>(grain_count(program, program.elements)) *
                              pairs(n));
@@ -75,7 +75,7 @@ class Engine {
     for (std::uint64_t t = 0; t < tiles; ++t) {
       Tile tile = next_tile();
       measure_tile(program, factors, tile, sums);
-      if (resident) {
+      if (t < keep) {
         kept.push_back(std::move(tile));
       } else {
         reader_.release(tile);
@@ -89,7 +89,7 @@ class Engine {
       coefficients.push_back(blend_coefficient(value));
     for (std::size_t i = 0; i < n; ++i) facts.norms.push_back(std::sqrt(gram[i * n + i]));
     for (std::uint64_t t = 0; t < tiles; ++t) {
-      blend_tile(program, factors, resident ? kept[t] : next_tile(), coefficients, facts);
+      blend_tile(program, factors, t < keep ? kept[t] : next_tile(), coefficients, facts);
     }
     facts.coefficients = std::move(coefficients);
     facts.norm = solution.norm;

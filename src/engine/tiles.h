@@ -22,7 +22,8 @@ struct Unmap {
   void operator()(std::byte* memory) const;
 };
 
-// A fixed block of memory, 64-byte aligned, not touched until it is used.
+// A fixed block of memory on a page boundary, in huge pages where the system has them, not touched
+// until it is used.
 class Buffer {
  public:
   Buffer() = default;
@@ -79,7 +80,7 @@ class TileReader {
 
   const Plan& plan_;
   std::vector<Load> loads_;
-  std::vector<Buffer> slots_;
+  Buffer slots_;  // all of them, one after the other
   mutable std::mutex mutex_;
   std::condition_variable can_read_;
   std::condition_variable is_ready_;

@@ -5,6 +5,7 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernel/widen.cc"
+#include "hwy/cache_control.h"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "hwy/highway.h"
 #include "kernel/simd-inl.h"
@@ -13,6 +14,10 @@ HWY_BEFORE_NAMESPACE();
 namespace thorns {
 namespace HWY_NAMESPACE {
 
+// The caller walks its tile chunk by chunk, and other tensors come in between: so each pass asks
+// for the chunk that will be needed next, which the hardware cannot guess. Prefetching past an end
+// is harmless.
+//
 // `load(index)` gives one vector of float32 starting at element `index`; `count` is padded.
 template <class Load>
 HWY_INLINE void ToDoubles(std::size_t count, double* to, Load load) {
@@ -23,12 +28,14 @@ HWY_INLINE void ToDoubles(std::size_t count, double* to, Load load) {
 
 void WidenBfloats(const std::uint16_t* from, std::size_t count, double* to) {
   ToDoubles(count, to, [&](std::size_t i) {
+    hwy::Prefetch(from + i + kChunk);
     const auto bits = hn::PromoteTo(DUHalf(), hn::LoadU(DHHalf(), from + i));
     return hn::BitCast(DFHalf(), hn::ShiftLeft<16>(bits));
   });
 }
 void WidenHalves(const std::uint16_t* from, std::size_t count, double* to) {
   ToDoubles(count, to, [&](std::size_t i) {
+    hwy::Prefetch(from + i + kChunk);
     return WidenHalf(hn::PromoteTo(DUHalf(), hn::LoadU(DHHalf(), from + i)));
   });
 }

@@ -101,11 +101,13 @@ std::string explain(const Plan& plan, const std::string& tensor) {
     text += fmt::format("result\n  x{}, as one weighted sum of v1..v{}, rounded once to {}\n",
                         program.nodes.size(), program.operands.size(), to_string(program.dtype));
   }
-  text += fmt::format("tiles\n  {} of at most {} elements; {}\n", tile_count(program, plan.memory),
+  const std::uint64_t tiles = tile_count(program, plan.memory);
+  const std::uint64_t again = reread_elements(program, plan.memory);
+  text += fmt::format("tiles\n  {} of at most {} elements; {}\n", tiles,
                       tile_elements(program, plan.memory),
-                      read_sweeps(program, plan.memory) == 2
-                          ? "read twice, the second time from the page cache where it fits"
-                          : "read once");
+                      again == 0 ? "read once"
+                                 : fmt::format("{} stay in memory, the others are read twice",
+                                               kept_tiles(program, plan.memory)));
   return text;
 }
 

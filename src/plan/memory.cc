@@ -82,7 +82,7 @@ Needs needs_of(const Plan& plan, std::size_t threads) {
 // Bytes of a slot that holds `grains` grains of the widest program; each operand's run is
 // 64-aligned.
 std::uint64_t slot_bytes(const Needs& needs, std::uint64_t grains) {
-  return std::max<std::uint64_t>(1, needs.widest_input) * kMostGrain * grains;
+  return std::max<std::uint64_t>(1, needs.widest_input) * kMostGrain * grains + needs.padding;
 }
 
 std::uint64_t total(const Needs& needs, std::uint64_t slot, std::uint64_t slots,
@@ -118,12 +118,18 @@ std::uint64_t tile_count(const Program& program, const MemoryPlan& memory) {
   return (program.elements + tile - 1) / tile;
 }
 
-bool is_resident(const Program& program, const MemoryPlan& memory) {
-  return tile_count(program, memory) <= memory.slots;
+std::uint64_t kept_tiles(const Program& program, const MemoryPlan& memory) {
+  if (program.kind != ProgramKind::Blend) return 0;
+  const std::uint64_t tiles = tile_count(program, memory);
+  if (tiles <= memory.slots) return tiles;
+  const std::uint64_t streaming = std::max(kLeastSlots, std::uint64_t{memory.slots} / 4);
+  return memory.slots > streaming ? memory.slots - streaming : 0;
 }
 
-std::uint64_t read_sweeps(const Program& program, const MemoryPlan& memory) {
-  return program.kind == ProgramKind::Blend && !is_resident(program, memory) ? 2 : 1;
+std::uint64_t reread_elements(const Program& program, const MemoryPlan& memory) {
+  if (program.kind != ProgramKind::Blend) return 0;
+  const std::uint64_t kept = kept_tiles(program, memory) * tile_elements(program, memory);
+  return program.elements - std::min(kept, program.elements);
 }
 
 std::uint64_t least_memory(const Plan& plan, std::size_t threads) {

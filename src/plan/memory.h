@@ -18,10 +18,12 @@ std::uint64_t grain_count(const Program& program, std::uint64_t elements);
 // Elements of a program's tiles: whole grains (the last tile may be shorter).
 std::uint64_t tile_elements(const Program& program, const MemoryPlan& memory);
 std::uint64_t tile_count(const Program& program, const MemoryPlan& memory);
-// Whether all tiles of the program stay in memory between its two sweeps.
-bool is_resident(const Program& program, const MemoryPlan& memory);
-// Sweeps that read the program's sources: 2 for a blend that is not resident, else 1.
-std::uint64_t read_sweeps(const Program& program, const MemoryPlan& memory);
+// How many of a blend's tiles, from the first, stay in memory between its two sweeps: all of them
+// where they fit, else as many as leave some slots for streaming the rest. The other kinds keep
+// none.
+std::uint64_t kept_tiles(const Program& program, const MemoryPlan& memory);
+// Elements that the second sweep has to read again.
+std::uint64_t reread_elements(const Program& program, const MemoryPlan& memory);
 
 // Shares out `ceiling` bytes. Throws NoSpace naming the least ceiling where it is too small.
 MemoryPlan plan_memory(const Plan& plan, std::uint64_t ceiling, std::size_t threads);

@@ -118,7 +118,8 @@ void count_bytes(Plan& plan) {
     }
     const std::uint64_t stored = program.elements * program.stored_width();
     plan.bytes_in += stored + products;
-    plan.bytes_read += stored * read_sweeps(program, plan.memory) + products;
+    plan.bytes_read +=
+        stored + reread_elements(program, plan.memory) * program.stored_width() + products;
     plan.bytes_out += program.bytes();
     if (is_blendable(program.dtype)) by_type[program.dtype] += program.bytes();
   }

@@ -257,6 +257,32 @@ TEST(Memory, TilesCoverEveryTensorAndSlotsHoldThem) {
   }
 }
 
+// A grain of an odd number of columns is a little smaller than the largest one, and every run in a
+// slot is aligned: both must be counted.
+TEST(Memory, RunsOfOddTensorsFitTheirSlots) {
+  for (const std::uint64_t columns : {1, 3, 7, 127, 4095, 65535, 65537}) {
+    std::vector<MemoryTensor> odd = {tensor("w", Dtype::F16, {140'000 / columns + 2, columns},
+                                            normal_values((140'000 / columns + 2) * columns, 4))};
+    PlanOptions options;
+    options.threads = 2;
+    options.memory = 10'000'000'000;
+    const std::uint64_t least =
+        least_memory(Planned("{A+B}", {{odd, Json()}, {odd, Json()}}, options).result.plan, 2);
+    for (const std::uint64_t memory : {least, least + 500'000, least + 5'000'000}) {
+      options.memory = memory;
+      const Planned planned("{A+B}", {{odd, Json()}, {odd, Json()}}, options);
+      ASSERT_EQ(planned.problem(), "");
+      const Plan& plan = planned.result.plan;
+      const Program& program = plan.programs[0];
+      const std::uint64_t tile = std::min(tile_elements(program, plan.memory), program.elements);
+      std::uint64_t bytes = 0;
+      for (const Operand& operand : program.operands)
+        bytes += (tile * size_of(operand.dtype) + 63) / 64 * 64;
+      EXPECT_LE(bytes, plan.memory.slot_bytes) << columns << " columns, " << memory << " bytes";
+    }
+  }
+}
+
 TEST(Explain, TellsWhereEachNumberComesFrom) {
   std::vector<std::unique_ptr<Adapter>> adapters;
   adapters.push_back(lora("L", "model.layers.0.mlp.up_proj", 6, 4, 2, 0.25, 5));
