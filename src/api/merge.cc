@@ -132,7 +132,7 @@ MergeSummary merge(const MergeOptions& options, Observer& observer) {
   summary.cast = summary.plan.cast;
   summary.dropped = plan.dropped.size();
   summary.bytes_read = facts.bytes_read;
-  summary.bytes_written = writer->bytes_written();
+  summary.bytes_written = facts.bytes_written;
   summary.warnings = plan.warnings;
   tally.fill(summary);
   summary.peak_memory = peak_memory();

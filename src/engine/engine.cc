@@ -57,7 +57,7 @@ class Engine {
     }
     outbox_.drain();
     report();
-    return {reader_.bytes_read() + factor_bytes_};
+    return {reader_.bytes_read() + factor_bytes_, outbox_.bytes_written()};
   }
 
  private:
