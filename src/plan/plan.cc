@@ -131,7 +131,7 @@ void count_bytes(Plan& plan) {
   }
 }
 
-// Casts that nobody asked for in so many words are said.
+// Models of several types are rounded to one output type: said, once per model.
 void warn_of_casts(Plan& plan) {
   std::map<std::string, std::size_t> casts;
   for (const Program& program : plan.programs) {
@@ -139,12 +139,14 @@ void warn_of_casts(Plan& plan) {
       if (operand.is_product() || operand.adapter != nullptr || operand.dtype == program.dtype)
         continue;
       if (!is_blendable(operand.dtype)) continue;
-      ++casts[fmt::format("of {} from {} to {}", operand.label, to_string(operand.dtype),
-                          to_string(program.dtype))];
+      ++casts[fmt::format("of `{}` {{}} {}, the output's {}", operand.label,
+                          to_string(operand.dtype), to_string(program.dtype))];
     }
   }
   for (const auto& [what, count] : casts) {
-    plan.warnings.push_back(fmt::format("{} tensor{} {}", count, count == 1 ? "" : "s", what));
+    plan.warnings.push_back(
+        fmt::format("{} tensor{} {}", count, count == 1 ? "" : "s",
+                    fmt::format(fmt::runtime(what), count == 1 ? "is" : "are")));
   }
 }
 
