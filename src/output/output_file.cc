@@ -1,5 +1,6 @@
 #include "output/output_file.h"
 
+#include <future>
 #include <utility>
 
 namespace thorns {
@@ -17,15 +18,19 @@ OutputFile::OutputFile(Disk& disk, const std::string& folder, std::string name,
       total_(total) {}
 
 void OutputFile::append(std::span<const std::byte> bytes) {
-  hash_.update(bytes);
   size_ += bytes.size();
   if (gathered_.size() + bytes.size() > kGather) flush();
-  if (bytes.size() >= kGather) {
-    file_->append(bytes);
-    total_ += bytes.size();
-  } else {
+  if (bytes.size() < kGather) {
+    hash_.update(bytes);
     gathered_.insert(gathered_.end(), bytes.begin(), bytes.end());
+    return;
   }
+  // Hashing costs about as much as writing to the page cache, so the two go side by side. The
+  // future waits for its thread even when the disk throws.
+  std::future<void> hashing = std::async(std::launch::async, [&] { hash_.update(bytes); });
+  file_->append(bytes);
+  total_ += bytes.size();
+  hashing.get();
 }
 
 void OutputFile::flush() {

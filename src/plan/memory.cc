@@ -21,7 +21,10 @@ constexpr std::uint64_t kAlignment = 64;  // of each operand's run in a slot
 constexpr std::uint64_t kBestSlot = 8
                                     << 20;  // large enough for the disk, small enough to keep many
 constexpr std::uint64_t kLeastSlots = 2;    // one being computed while the next is read
-constexpr std::size_t kOutputSlots = 3;
+constexpr std::uint64_t kLeastOutputSlots = 3;
+// A tensor is blended in one burst, after its sweep of measurement: output slots that can take much
+// of the burst let the writer go on while the next tensor is measured.
+constexpr std::uint64_t kMostOutputSlots = 64;
 
 // float32 chunk of every operand, and a grain of every product.
 std::uint64_t scratch_bytes(const Program& program) {
@@ -87,7 +90,7 @@ std::uint64_t slot_bytes(const Needs& needs, std::uint64_t grains) {
 
 std::uint64_t total(const Needs& needs, std::uint64_t slot, std::uint64_t slots,
                     std::uint64_t out_slot) {
-  return needs.fixed + needs.factors + needs.scratch + slot * slots + out_slot * kOutputSlots;
+  return needs.fixed + needs.factors + needs.scratch + slot * slots + out_slot * kLeastOutputSlots;
 }
 
 }  // namespace
@@ -153,19 +156,21 @@ MemoryPlan plan_memory(const Plan& plan, std::uint64_t ceiling, std::size_t thre
   memory.fixed = needs.fixed;
   memory.factors = needs.factors;
   memory.scratch = needs.scratch;
-  memory.output_slots = kOutputSlots;
   // As many grains in a slot as leave room for eight slots, up to the best size.
   const std::uint64_t free = ceiling - needs.fixed - needs.factors - needs.scratch;
   std::uint64_t grains = 1;
   const auto fits = [&](std::uint64_t count) {
     const std::uint64_t slot = slot_bytes(needs, count);
     return slot <= kBestSlot &&
-           slot * 8 + needs.widest_output * kMostGrain * count * kOutputSlots <= free;
+           slot * 8 + needs.widest_output * kMostGrain * count * kLeastOutputSlots <= free;
   };
   while (fits(grains + 1)) ++grains;
   memory.slot_bytes = slot_bytes(needs, grains);
   memory.output_slot_bytes = needs.widest_output * kMostGrain * grains;
-  memory.output = memory.output_slot_bytes * kOutputSlots;
+  const std::uint64_t room = free / 4 / std::max<std::uint64_t>(1, memory.output_slot_bytes);
+  memory.output_slots =
+      static_cast<std::size_t>(std::clamp(room, kLeastOutputSlots, kMostOutputSlots));
+  memory.output = memory.output_slot_bytes * memory.output_slots;
   memory.slots = static_cast<std::size_t>((free - memory.output) / memory.slot_bytes);
   // More slots than the largest tensor has tiles, twice over, would never be used.
   std::uint64_t most = kLeastSlots;
