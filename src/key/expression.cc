@@ -36,22 +36,6 @@ bool same_options(const KeyOptions& a, const KeyOptions& b) {
                     });
 }
 
-// Calls visit(leaf or adapter name) from left to right.
-template <typename OnModel, typename OnAdapter>
-void walk_names(const Expression& expression, const OnModel& on_model,
-                const OnAdapter& on_adapter) {
-  if (const auto* leaf = std::get_if<LeafExpression>(&expression.node)) {
-    on_model(leaf->name);
-  } else if (const auto* fold = std::get_if<FoldExpression>(&expression.node)) {
-    walk_names(*fold->model, on_model, on_adapter);
-    for (const KeyAdapter& adapter : fold->adapters) on_adapter(adapter.name);
-  } else if (const auto* blend = std::get_if<BlendExpression>(&expression.node)) {
-    for (const KeyTerm& term : blend->terms) walk_names(*term.model, on_model, on_adapter);
-  } else {
-    walk_names(*std::get<CompositeExpression>(expression.node).inside, on_model, on_adapter);
-  }
-}
-
 // Collects names, each once.
 class Names {
  public:
@@ -209,16 +193,30 @@ std::vector<std::string> legend(const Expression& expression) {
   return lines;
 }
 
+void visit_names(const Expression& expression, const std::function<void(const KeyName&)>& on_model,
+                 const std::function<void(const KeyName&)>& on_adapter) {
+  if (const auto* leaf = std::get_if<LeafExpression>(&expression.node)) {
+    on_model(leaf->name);
+  } else if (const auto* fold = std::get_if<FoldExpression>(&expression.node)) {
+    visit_names(*fold->model, on_model, on_adapter);
+    for (const KeyAdapter& adapter : fold->adapters) on_adapter(adapter.name);
+  } else if (const auto* blend = std::get_if<BlendExpression>(&expression.node)) {
+    for (const KeyTerm& term : blend->terms) visit_names(*term.model, on_model, on_adapter);
+  } else {
+    visit_names(*std::get<CompositeExpression>(expression.node).inside, on_model, on_adapter);
+  }
+}
+
 std::vector<std::string> mentioned_models(const Expression& expression) {
   Names names;
-  walk_names(
+  visit_names(
       expression, [&](const KeyName& name) { names.add(name); }, [](const KeyName&) {});
   return names.take();
 }
 
 std::vector<std::string> mentioned_adapters(const Expression& expression) {
   Names names;
-  walk_names(
+  visit_names(
       expression, [](const KeyName&) {}, [&](const KeyName& name) { names.add(name); });
   return names.take();
 }

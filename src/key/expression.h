@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -111,6 +112,10 @@ std::string draw_tree(const Expression& expression);
 
 // What the brackets that occur mean, one line each: "{} = SLERP Merge".
 std::vector<std::string> legend(const Expression& expression);
+
+// Calls back for every name of a model and of an adapter, from left to right.
+void visit_names(const Expression& expression, const std::function<void(const KeyName&)>& on_model,
+                 const std::function<void(const KeyName&)>& on_adapter);
 
 // Names in order of first mention, each once.
 std::vector<std::string> mentioned_models(const Expression& expression);
