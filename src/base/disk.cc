@@ -279,8 +279,11 @@ class RealDisk : public Disk {
 
   std::string canonical(const std::string& path) override {
     std::error_code code;
-    const auto result = std::filesystem::weakly_canonical(path, code);
-    return code ? path : result.string();
+    // Absolute first: a relative path would be resolved only as far as its first folder exists.
+    std::string result = std::filesystem::weakly_canonical(std::filesystem::absolute(path), code).string();
+    if (code) result = std::filesystem::path(path).lexically_normal().string();
+    while (result.size() > 1 && result.ends_with('/')) result.pop_back();
+    return result;
   }
 
   std::uint64_t free_space(const std::string& folder) override {

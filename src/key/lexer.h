@@ -1,41 +1,63 @@
-// Text of a key to tokens. A name may hold single blanks; everything else is one character.
+// The tokens of a key. A lexical error is a token too, so that the parser, which reads from left to
+// right, reports whichever error stands first. Private to key/.
 #pragma once
 
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "key/expression.h"
-#include "thorns/error.h"
 
 namespace thorns {
 
-enum class TokenKind { Word, Quoted, Symbol, End };
+enum class TokenKind {
+  Name,
+  OpenBrace,
+  CloseBrace,
+  OpenSquare,
+  CloseSquare,
+  OpenRound,
+  CloseRound,
+  Plus,
+  Star,
+  Comma,
+  Semicolon,
+  Equals,
+  End,
+  Bad
+};
 
 struct Token {
   TokenKind kind = TokenKind::End;
-  std::string text;  // a word, a quoted name without its quotes, or one symbol
   Span span;
-
-  bool is(char symbol) const { return kind == TokenKind::Symbol && text[0] == symbol; }
-  bool is_name() const { return kind == TokenKind::Word || kind == TokenKind::Quoted; }
+  std::string text;     // Name: unquoted; Bad: the message
+  bool quoted = false;  // Name only
+  std::string hint;     // Bad only
 };
 
-inline constexpr std::size_t kMostKeyBytes = 64 * 1024;
+// All tokens of `text`; the last one is End or Bad, and no other is.
+std::vector<Token> tokenize(std::string_view text);
 
-// The last token is End. Throws BadRecipe for text that is too long, not UTF-8, or holds a
-// character that has no meaning, and for a quote that is not closed.
-std::vector<Token> lex_key(std::string_view text);
+// "`{`" and so on; for a Name the name itself in backticks.
+std::string token_text(const Token& token);
 
-// The number a word spells ("0.5", "-2", "1e-3"), or nullopt. Words such as "inf" are names. Throws
-// BadRecipe where the number does not fit a float64.
-std::optional<double> number_of(std::string_view key, const Token& token);
+// A number as weights and values have it: digits, one point, an exponent without plus sign.
+struct NumberText {
+  bool in_range = true;
+  double value = 0.0;
+};
+std::optional<NumberText> read_number(std::string_view text);
 
-// Whether a name can stand in a key without quotes.
+// Whether `name` can stand in a key without quotes.
 bool is_plain_name(std::string_view name);
 
-[[noreturn]] void fail_in_key(std::string_view key, const Span& span, std::string message,
-                              std::string hint = {});
+// Columns count from 1, one a code point.
+std::size_t column_of(std::string_view text, std::size_t byte);
+
+// Throws BadRecipe at `span` of `text`. Bytes that are not UTF-8 are shown as `?`.
+[[noreturn]] void key_error(std::string_view text, Span span, const std::string& message,
+                            const std::string& hint = {});
 
 }  // namespace thorns

@@ -1,4 +1,4 @@
-// Parameters of a method for one tensor: filters, gradients, the layer stack.
+// Where a tensor stands in the layer stack, and what a parameter is there.
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -9,70 +9,106 @@
 namespace thorns {
 namespace {
 
-// The layer number in a tensor name: the first dotted component that is a number.
-std::optional<std::size_t> layer_number(std::string_view name) {
-  std::size_t begin = 0;
-  while (begin <= name.size()) {
+// More layers than any model has; a larger number in a name is no layer.
+constexpr std::size_t kMostLayers = 100'000;
+
+// The components that are followed by a layer's number: "layers", "encoder_layers", "resblocks",
+// "block", and "h" of GPT-2.
+bool is_stack_name(std::string_view component) {
+  if (component == "h") return true;
+  static constexpr std::array<std::string_view, 4> kEndings = {"layers", "layer", "blocks",
+                                                               "block"};
+  return std::any_of(kEndings.begin(), kEndings.end(),
+                     [&](std::string_view ending) { return component.ends_with(ending); });
+}
+
+std::optional<std::size_t> layer_number(std::string_view component) {
+  std::size_t number = 0;
+  const char* const end = component.data() + component.size();
+  const auto [stop, code] = std::from_chars(component.data(), end, number);
+  if (code != std::errc{} || stop != end || number >= kMostLayers) return std::nullopt;
+  return number;
+}
+
+struct LayerName {
+  std::string_view stack;  // the name up to the dot before the number
+  std::size_t layer = 0;
+};
+std::optional<LayerName> layer_name(std::string_view name) {
+  bool after_stack_name = false;
+  for (std::size_t begin = 0; begin <= name.size();) {
     const std::size_t end = std::min(name.find('.', begin), name.size());
-    std::size_t number = 0;
-    const auto [stop, code] = std::from_chars(name.data() + begin, name.data() + end, number);
-    if (code == std::errc{} && stop == name.data() + end && number < 1'000'000) return number;
+    const std::string_view component = name.substr(begin, end - begin);
+    if (after_stack_name) {
+      if (const auto number = layer_number(component)) {
+        return LayerName{name.substr(0, begin - 1), *number};
+      }
+    }
+    after_stack_name = is_stack_name(component);
     begin = end + 1;
   }
   return std::nullopt;
 }
 
 bool is_embedding(std::string_view name) {
-  static constexpr std::array<std::string_view, 5> kParts = {"embed_tokens", "embeddings", "wte.",
-                                                             "wpe.", "embed_in"};
-  return std::any_of(kParts.begin(), kParts.end(), [&](std::string_view part) {
-    return name.find(part) != std::string_view::npos;
-  });
+  const auto has = [&](std::string_view part) { return name.find(part) != std::string_view::npos; };
+  // GPT-NeoX calls its output head "embed_out"; others have an "unembed" or "output_embeddings".
+  if (has("lm_head") || has("embed_out") || has("unembed") || has("output")) return false;
+  return has("embed") || has("wte") || has("wpe");
 }
 
 }  // namespace
 
 LayerStack::LayerStack(std::span<const std::string> tensor_names) {
   for (const std::string& name : tensor_names) {
-    if (const auto number = layer_number(name)) layers_ = std::max(layers_, *number + 1);
+    const auto place = layer_name(name);
+    if (!place) continue;
+    std::size_t& height = heights_[std::string(place->stack)];
+    height = std::max(height, place->layer + 1);
   }
 }
 
 LayerPosition LayerStack::position(std::string_view tensor_name) const {
-  const std::size_t layers = std::max<std::size_t>(1, layers_);
-  if (const auto number = layer_number(tensor_name))
-    return {LayerPosition::Inside, *number, layers};
+  if (const auto place = layer_name(tensor_name)) {
+    const auto stack = heights_.find(place->stack);
+    const std::size_t known = stack == heights_.end() ? 0 : stack->second;
+    return {LayerPosition::Inside, place->layer, std::max(known, place->layer + 1)};
+  }
+  const std::size_t layers = std::max<std::size_t>(1, this->layers());
   return {is_embedding(tensor_name) ? LayerPosition::Before : LayerPosition::After, 0, layers};
+}
+
+std::size_t LayerStack::layers() const {
+  std::size_t tallest = 0;
+  for (const auto& [stack, height] : heights_) tallest = std::max(tallest, height);
+  return tallest;
 }
 
 double gradient_at(std::span<const double> entries, const LayerPosition& position) {
   if (entries.size() == 1 || position.part == LayerPosition::Before) return entries.front();
   if (position.part == LayerPosition::After) return entries.back();
   if (position.layers < 2) return entries.front();
-  const double place = static_cast<double>(position.layer) /
-                       static_cast<double>(position.layers - 1) *
-                       static_cast<double>(entries.size() - 1);
-  const auto lower = std::min(static_cast<std::size_t>(place), entries.size() - 2);
-  return std::lerp(entries[lower], entries[lower + 1], place - static_cast<double>(lower));
+  const double at = static_cast<double>(position.layer) * static_cast<double>(entries.size() - 1) /
+                    static_cast<double>(position.layers - 1);
+  const auto below = static_cast<std::size_t>(at);
+  if (below + 1 >= entries.size()) return entries.back();
+  return std::lerp(entries[below], entries[below + 1], at - static_cast<double>(below));
 }
 
 std::vector<std::optional<double>> evaluate(const SpanMethod& method,
                                             std::span<const Setting> settings,
                                             std::string_view tensor_name,
                                             const LayerPosition& position) {
-  const std::vector<Parameter>& parameters = method.parameters();
+  const auto& parameters = method.parameters();
   std::vector<std::optional<double>> values;
+  values.reserve(parameters.size());
   for (std::size_t i = 0; i < parameters.size(); ++i) {
-    const auto setting =
-        std::find_if(settings.begin(), settings.end(), [&](const Setting& candidate) {
-          return candidate.parameter == i &&
-                 tensor_name.find(candidate.filter) != std::string_view::npos;
-        });
-    if (setting == settings.end()) {
-      values.push_back(parameters[i].default_value);
-    } else {
-      values.emplace_back(gradient_at(setting->values, position));
-    }
+    const auto setting = std::find_if(settings.begin(), settings.end(), [&](const Setting& one) {
+      return one.parameter == i && tensor_name.find(one.filter) != std::string_view::npos;
+    });
+    values.push_back(setting != settings.end()
+                         ? std::optional(gradient_at(setting->values, position))
+                         : parameters[i].default_value);
   }
   return values;
 }

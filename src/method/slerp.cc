@@ -1,9 +1,10 @@
-// Spherical linear interpolation of two models.
+// Spherical linear interpolation of two models: each tensor, flattened, is a vector, and the result
+// moves from the first to the second along the arc between their directions.
 //
-// t from the weights (w2 / (w1 + w2)) or from the parameter; cos(theta) = <a,b> / (|a| |b|) over
-// the flattened tensor. The result is sin((1-t) theta) / sin(theta) a + sin(t theta) / sin(theta) b
-// on the raw tensors (Shoemake 1985, Animating Rotation with Quaternion Curves). Where |cos(theta)|
-// > 0.9995 or a norm is 0 the models are interpolated linearly, as LLM-SLERP-Merge and mergekit do.
+// The coefficients sin((1-t)a)/sin(a) and sin(t a)/sin(a), a being the angle between the
+// directions, multiply the tensors as they are, not their unit vectors.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -12,7 +13,12 @@
 namespace thorns {
 namespace {
 
+// Above this cosine, of either sign, sin(angle) is too small to divide by.
 constexpr double kNearlyParallel = 0.9995;
+constexpr std::size_t kT = 0;  // index in parameters()
+
+// t where the key gives weights: how far the second model's share is along the arc.
+double t_of(std::span<const double> weights) { return weights[1] / (weights[0] + weights[1]); }
 
 class Slerp : public SpanMethod {
  public:
@@ -23,54 +29,69 @@ class Slerp : public SpanMethod {
   std::size_t least_models() const override { return 2; }
   std::size_t most_models() const override { return 2; }
 
-  std::optional<Complaint> check(std::size_t models, std::span<const double> weights,
-                                 std::span<const Setting> settings) const override {
-    if (models != 2) {
-      return Complaint{
-          "SLERP merges exactly two models, not " + std::to_string(models),
-          "nest them, `{{A+B}+C}` (SLERP is not associative), or use `linear`; `karcher` and "
-          "`multislerp`, which take any number, are planned"};
+  std::optional<Complaint> check(const MethodUse& use) const override {
+    if (use.models != 2) {
+      return Complaint{fmt::format("SLERP merges exactly two models, found {}", use.models),
+                       other_ways()};
     }
-    if (weights.empty()) return std::nullopt;
-    if (!settings.empty()) {
-      return Complaint{"both weights and `t` are given",
-                       "weights say the same as t: {A+3*B} is t = 0.75"};
+    if (use.weights.empty()) return std::nullopt;
+    for (std::size_t i = 0; i < use.settings.size(); ++i) {
+      if (use.settings[i].parameter != kT) continue;
+      return Complaint{"both weights and `t` are given, which say the same thing",
+                       "keep one of them: `{A+3*B}` is `{A+B; t=0.75}`", i};
     }
-    if (weights[0] < 0 || weights[1] < 0 || !(weights[0] + weights[1] > 0)) {
-      return Complaint{"weights of SLERP must not be negative, and not both 0", ""};
-    }
-    return std::nullopt;
+    const double t = t_of(use.weights);
+    if (t >= 0 && t <= 1) return std::nullopt;  // false for NaN
+    return Complaint{
+        fmt::format("the weights {:g} and {:g} put the result outside the arc between the models",
+                    use.weights[0], use.weights[1]),
+        "weights of SLERP must not be negative, nor both zero; `linear` takes negative weights"};
   }
 
   Coefficients coefficients(const Gram& gram, std::span<const double> weights,
                             ParameterValues parameters) const override {
-    const double t = parameters[0].value_or(weights[1] / (weights[0] + weights[1]));
+    const double t = parameters[kT].value_or(t_of(weights));
+    const double norm_a = std::sqrt(gram(0, 0));
+    const double norm_b = std::sqrt(gram(1, 1));
     Coefficients result;
     result.values = {1 - t, t};
-    const double norms = std::sqrt(gram(0, 0)) * std::sqrt(gram(1, 1));
-    if (!(norms > 0)) {
-      result.fell_back = true;
-      return result;
-    }
-    const double cosine = std::clamp(gram(0, 1) / norms, -1.0, 1.0);
-    const double angle = std::acos(cosine);
+    result.fell_back = true;
+    if (!(norm_a > 0 && norm_b > 0)) return result;
+    // Divided one after the other: the product of the norms may overflow.
+    const double cosine = gram(0, 1) / norm_a / norm_b;
+    if (!std::isfinite(cosine)) return result;
+    const double angle = std::acos(std::clamp(cosine, -1.0, 1.0));
     result.angle = angle;
-    if (std::abs(cosine) > kNearlyParallel) {
-      result.fell_back = true;
-      return result;
-    }
+    if (std::abs(cosine) > kNearlyParallel) return result;
     result.values = {std::sin((1 - t) * angle) / std::sin(angle),
                      std::sin(t * angle) / std::sin(angle)};
+    result.fell_back = false;
     return result;
   }
 
  private:
+  // Offers only what the catalogue has.
+  static std::string other_ways() {
+    std::string hint = "merge them in pairs, as in `{{A+B}+C}`";
+    std::string planned;
+    for (const char* other : {"linear", "karcher", "multislerp"}) {
+      if (find_method(other) != nullptr) {
+        hint += fmt::format(", or write `{{A+B+C; {}}}`", other);
+      } else {
+        planned += fmt::format("{}`{}`", planned.empty() ? "" : " and ", other);
+      }
+    }
+    if (planned.empty()) return hint;
+    return hint + fmt::format(" ({} for any number of models: not in this version)", planned);
+  }
+
   std::string name_ = "slerp";
-  std::string summary_ = "spherical linear interpolation of two models";
-  std::string reference_ = "Shoemake 1985; LLM-SLERP-Merge 2023";
-  std::vector<Parameter> parameters_ = {{"t", ParameterType::Number, std::nullopt, 0.0, 1.0,
-                                         "how far from the first model to the second; from the "
-                                         "weights where not given (0.5 without)"}};
+  std::string summary_ = "spherical interpolation of two models, tensor by tensor";
+  std::string reference_ = "Shoemake 1985, Animating rotation with quaternion curves";
+  std::vector<Parameter> parameters_ = {
+      {"t", ParameterType::Number, std::nullopt, 0.0, 1.0,
+       "place between the first model (0) and the second (1); without it, from the weights: "
+       "{v*A+w*B} is w/(v+w), and {A+B} is 0.5"}};
 };
 
 const Slerp slerp;

@@ -3,182 +3,317 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <set>
 
 #include "base/text.h"
 
 namespace thorns {
 namespace {
 
-bool is_weights_file(const std::string& path) {
-  return path.ends_with(".safetensors") || path.ends_with(".bin") || path.ends_with(".gguf");
+constexpr std::size_t kMostCandidates = 2000;  // folders looked at for a suggestion
+
+const char* word(NameKind kind) { return kind == NameKind::Model ? "model" : "adapter"; }
+const char* option(NameKind kind) { return kind == NameKind::Model ? "--model" : "--adapter"; }
+NameKind other(NameKind kind) {
+  return kind == NameKind::Model ? NameKind::Adapter : NameKind::Model;
 }
 
-// "owner/repo" with an optional revision, and not a path.
-bool looks_like_repository(const std::string& name) {
+bool has_weights_ending(const std::string& path) {
+  static constexpr std::array<const char*, 5> kEndings = {".safetensors", ".bin", ".gguf", ".pt",
+                                                          ".pth"};
+  return std::any_of(kEndings.begin(), kEndings.end(),
+                     [&](const char* ending) { return path.ends_with(ending); });
+}
+
+// "LIMA RP" also names the folders "LIMA-RP" and "LIMA_RP".
+bool names_folder(const std::string& name, const std::string& folder) {
+  return std::equal(name.begin(), name.end(), folder.begin(), folder.end(),
+                    [](char a, char b) { return a == b || (a == ' ' && (b == '-' || b == '_')); });
+}
+
+// A path that stays inside the folder it is joined to.
+bool is_inner_path(const std::string& name) {
+  if (name.empty() || name.front() == '/' || name.front() == '~') return false;
+  const std::string slashed = "/" + name + "/";
+  return slashed.find("/../") == std::string::npos && slashed.find("/./") == std::string::npos;
+}
+
+bool looks_like_path(const std::string& name) {
+  return name.find('/') != std::string::npos || name.starts_with('.') || name.starts_with('~');
+}
+
+// owner/repo or owner/repo@revision.
+bool looks_like_repository(const std::string& where) {
+  const std::string name = where.substr(0, where.find('@'));
   const std::size_t slash = name.find('/');
-  return slash != std::string::npos && slash > 0 && slash + 1 < name.size() &&
-         name.find('/', slash + 1) == std::string::npos && name[0] != '.' && name[0] != '~';
+  if (slash == std::string::npos || slash == 0 || slash + 1 == name.size()) return false;
+  if (name.front() == '.' || name.front() == '~') return false;
+  return std::all_of(name.begin(), name.end(),
+                     [&](char c) {
+                       return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                              (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-' ||
+                              c == '/';
+                     }) &&
+         name.find('/', slash + 1) == std::string::npos;
 }
 
-// Whether `entry` is `name`, a blank in the name standing for a blank, `-` or `_`.
-bool matches(const std::string& name, const std::string& entry) {
-  return name.size() == entry.size() &&
-         std::equal(name.begin(), name.end(), entry.begin(),
-                    [](char n, char e) { return n == e || (n == ' ' && (e == '-' || e == '_')); });
+// The path of what a user wrote, relative to `folder`.
+std::string located(const std::string& where, const std::string& folder) {
+  if (where.starts_with("~/")) {
+    // Shells expand this only at the start of a word, and not in a recipe file.
+    const char* const home = std::getenv("HOME");
+    if (home != nullptr && *home != '\0') return join_path(home, where.substr(2));
+  }
+  return where.starts_with('/') ? where : join_path(folder, where);
 }
 
-const char* word(bool model) { return model ? "model" : "adapter"; }
+constexpr const char* kHubHint =
+    "download it and give the folder, with --model NAME=FOLDER, --adapter NAME=FOLDER or in the "
+    "recipe file";
 
 }  // namespace
 
-bool NameBook::is_of(Kind kind, const std::string& folder) const {
-  return disk_.exists(
-      join_path(folder, kind == Kind::Model ? "config.json" : "adapter_config.json"));
+// A name where the key has it.
+struct Names::Mention {
+  NameKind kind;
+  const std::string& name;
+  const KeySpan& span;
+  const std::string& context;
+
+  [[noreturn]] void fail(ErrorCode code, const std::string& message,
+                         const std::string& hint) const {
+    throw Error(code, message + context, span, hint);
+  }
+};
+
+Names::Names(Disk& disk, const Bindings& bindings, const RecipeFile* file)
+    : disk_(disk), bindings_(bindings), file_(file) {
+  if (file != nullptr && file->path.find('/') != std::string::npos) {
+    folder_ = parent_path(file->path);
+  }
 }
 
-// A name that the recipe file or an option binds. What it leads to must be there.
-std::optional<Found> NameBook::bound(Kind kind, const std::string& name, const Where& where) const {
-  const auto& of_recipe = kind == Kind::Model ? recipe_.models : recipe_.adapters;
-  const auto& of_options = kind == Kind::Model ? bindings_.models : bindings_.adapters;
-  std::vector<std::string> targets;
-  if (const auto at = of_recipe.find(name); at != of_recipe.end()) {
-    targets.push_back(at->second);
-  } else {
-    for (const Binding& binding : of_options) {
-      const bool again = std::find(targets.begin(), targets.end(), binding.where) != targets.end();
-      if (binding.name == name && !again) targets.push_back(binding.where);
+Found Names::find(NameKind kind, const std::string& name, const KeySpan& span,
+                  const std::string& context) {
+  const Mention mention{kind, name, span, context};
+  Found found;
+  if (find_bound(mention, found) || find_on_paths(mention, found) || find_itself(mention, found)) {
+    return found;
+  }
+  fail_unknown(mention);
+}
+
+Names::Look Names::look(const std::string& path) {
+  Look result;
+  if (!disk_.exists(path)) return result;
+  try {
+    result.folder = disk_.stat(path).is_folder;
+  } catch (const Error& error) {
+    if (error.code() == ErrorCode::NotFound) return result;  // a link to nowhere
+    throw;
+  }
+  result.exists = true;
+  const std::string folder = result.folder ? path : parent_path(path);
+  if (result.folder || has_weights_ending(path)) {
+    const bool config = disk_.exists(join_path(folder, "config.json"));
+    result.adapter = disk_.exists(join_path(folder, "adapter_config.json"));
+    result.model = result.folder ? config : config || !result.adapter;
+  }
+  return result;
+}
+
+// A binding's value as a path. Any folder may hold a model, config.json or not.
+Found Names::follow(const Mention& mention, const std::string& where, const std::string& folder,
+                    const Where& place) {
+  const std::string path = located(where, folder);
+  const std::string subject =
+      fmt::format("{} `{}` is bound to `{}`, which", word(mention.kind), mention.name, where);
+  const Look seen = look(path);
+  const bool is_adapter = mention.kind == NameKind::Adapter;
+  if (!seen.exists) {
+    if (looks_like_repository(where)) {
+      throw Error(ErrorCode::NotFound,
+                  subject + " is no folder here; repositories of the Hub cannot be read yet", place,
+                  kHubHint);
+    }
+    throw Error(ErrorCode::NotFound, subject + " does not exist", place,
+                path == where ? "check the path" : fmt::format("the full path is `{}`", path));
+  }
+  const bool fits = is_adapter ? seen.adapter : seen.model || (seen.folder && !seen.adapter);
+  if (fits) return {path, where};
+  if (is_adapter) {
+    throw Error(ErrorCode::BadRecipe,
+                subject + (seen.model ? " is a model, not an adapter"
+                                      : " is no adapter: there is no adapter_config.json"),
+                place, "an adapter is a folder with adapter_config.json");
+  }
+  throw Error(ErrorCode::BadRecipe,
+              subject + (seen.adapter ? " is an adapter, not a model" : " is no model"), place,
+              "a model is a folder with config.json, or one file of weights (.safetensors)");
+}
+
+bool Names::find_bound(const Mention& mention, Found& found) {
+  const bool is_model = mention.kind == NameKind::Model;
+  if (file_ != nullptr) {
+    for (const FileEntry& entry : is_model ? file_->models : file_->adapters) {
+      if (entry.name != mention.name) continue;
+      found = follow(mention, entry.value, folder_, entry.place);
+      return true;
     }
   }
-  if (targets.empty()) return std::nullopt;
-  if (targets.size() > 1) {
-    throw Error(ErrorCode::BadRecipe,
-                fmt::format("{} `{}` is bound to two places: {}", word(kind == Kind::Model), name,
-                            list_text(targets)),
-                where);
+  std::vector<Found> all;
+  for (const Binding& binding : is_model ? bindings_.models : bindings_.adapters) {
+    if (binding.name != mention.name) continue;
+    const Found one = follow(mention, binding.where, {}, mention.span);
+    if (all.empty() || disk_.canonical(all.front().path) != disk_.canonical(one.path)) {
+      all.push_back(one);
+    }
   }
-  const std::string& target = targets[0];
-  const bool of_file = of_recipe.contains(name) && !target.starts_with("/");
-  const std::string path = of_file ? join_path(recipe_.folder, target) : target;
-  if (disk_.exists(path)) return Found{path, target};
-  if (const auto found = on_paths(kind, target, where)) return Found{found->path, target};
-  throw Error(ErrorCode::NotFound,
-              fmt::format("{} `{}` is bound to `{}`, which is not there", word(kind == Kind::Model),
-                          name, target),
-              where,
-              looks_like_repository(target)
-                  ? "repositories of the Hub cannot be found yet; give the folder"
-                  : "paths in a recipe file are relative to that file");
+  if (all.size() > 1) {
+    mention.fail(ErrorCode::BadRecipe,
+                 fmt::format("{} `{}` is bound twice: to `{}` and to `{}`", word(mention.kind),
+                             mention.name, all[0].where, all[1].where),
+                 "bind it once");
+  }
+  if (!all.empty()) found = all.front();
+  return !all.empty();
 }
 
-std::optional<Found> NameBook::on_paths(Kind kind, const std::string& name,
-                                        const Where& where) const {
-  std::vector<std::string> candidates;
+const std::vector<std::string>& Names::entries_of(const std::string& folder) {
+  const auto known = listed_.find(folder);
+  if (known != listed_.end()) return known->second;
+  try {
+    return listed_[folder] = disk_.list(folder);
+  } catch (const Error& error) {
+    listed_.erase(folder);
+    throw Error(error.code(), fmt::format("search path: {}", error.message()), FilePlace{folder},
+                "give folders that hold models or adapters with --path");
+  }
+}
+
+// All candidates for `name` on the search paths, each folder once.
+std::vector<std::string> Names::on_paths(NameKind kind, const std::string& name) {
+  std::vector<std::string> result;
+  std::set<std::string> seen;
+  const auto consider = [&](const std::string& path) {
+    const Look at = look(path);
+    const bool fits = kind == NameKind::Model ? at.model : at.adapter;
+    if (fits && seen.insert(disk_.canonical(path)).second) result.push_back(path);
+  };
   for (const std::string& folder : bindings_.paths) {
-    const std::string direct = join_path(folder, name);
-    if (name.find('/') != std::string::npos || name.find(' ') == std::string::npos) {
-      if (is_of(kind, direct)) candidates.push_back(direct);
+    const auto& entries = entries_of(folder);
+    if (name.find('/') != std::string::npos) {
+      if (is_inner_path(name)) consider(join_path(folder, name));
       continue;
     }
-    if (!disk_.exists(folder)) continue;
-    for (const std::string& entry : disk_.list(folder)) {
-      const std::string path = join_path(folder, entry);
-      if (matches(name, entry) && is_of(kind, path)) candidates.push_back(path);
+    for (const std::string& entry : entries) {
+      if (names_folder(name, entry)) consider(join_path(folder, entry));
     }
   }
-  // One folder may be reached by two paths.
-  std::vector<std::string> distinct;
-  for (const std::string& candidate : candidates) {
-    const std::string canonical = disk_.canonical(candidate);
-    if (std::none_of(distinct.begin(), distinct.end(), [&](const std::string& other) {
-          return disk_.canonical(other) == canonical;
-        })) {
-      distinct.push_back(candidate);
-    }
-  }
-  if (distinct.size() > 1) {
-    throw Error(
-        ErrorCode::BadRecipe,
-        fmt::format("{} `{}` could be any of {}", word(kind == Kind::Model), name,
-                    list_text(distinct)),
-        where,
-        fmt::format("say which: {} '{}={}'", kind == Kind::Model ? "-m" : "-a", name, distinct[0]));
-  }
-  if (distinct.empty()) return std::nullopt;
-  return Found{distinct[0], name};
+  return result;
 }
 
-// A name that is a folder or weights file itself.
-std::optional<Found> NameBook::itself(Kind kind, const std::string& name) const {
-  if (!disk_.exists(name)) return std::nullopt;
-  const bool folder = disk_.stat(name).is_folder;
-  if (folder && is_of(kind == Kind::Model ? Kind::Adapter : Kind::Model, name) &&
-      !is_of(kind, name)) {
-    return std::nullopt;  // of the other kind
+bool Names::find_on_paths(const Mention& mention, Found& found) {
+  const auto all = on_paths(mention.kind, mention.name);
+  if (all.size() > 1) {
+    mention.fail(ErrorCode::BadRecipe,
+                 fmt::format("{} `{}` could be any of: {}", word(mention.kind), mention.name,
+                             list_text(all)),
+                 fmt::format("bind the one you mean: {} \"{}={}\"", option(mention.kind),
+                             mention.name, all.front()));
   }
-  if (folder || is_weights_file(name)) return Found{name, name};
-  return std::nullopt;
+  if (all.empty()) return false;
+  found = {all.front(), all.front()};
+  return true;
 }
 
-std::optional<Found> NameBook::find(Kind kind, const std::string& name, const Where& where) const {
-  if (auto found = bound(kind, name, where)) return found;
-  if (auto found = on_paths(kind, name, where)) return found;
-  return itself(kind, name);
+bool Names::find_itself(const Mention& mention, Found& found) {
+  const std::string path = located(mention.name, folder_);
+  const Look seen = look(path);
+  const bool fits = mention.kind == NameKind::Adapter
+                        ? seen.adapter
+                        : seen.model || (seen.folder && !seen.adapter);
+  if (fits) found = {path, mention.name};
+  return fits;
 }
 
-std::vector<std::string> NameBook::known_names(Kind kind) const {
+bool Names::known_as(NameKind kind, const std::string& name) {
+  const bool is_model = kind == NameKind::Model;
+  const auto has = [&](const auto& list) {
+    return std::any_of(list.begin(), list.end(), [&](const auto& one) { return one.name == name; });
+  };
+  if (file_ != nullptr && (has(is_model ? file_->models : file_->adapters))) return true;
+  if (has(is_model ? bindings_.models : bindings_.adapters)) return true;
+  if (!on_paths(kind, name).empty()) return true;
+  const Look itself = look(located(name, folder_));
+  return is_model ? itself.model : itself.adapter;
+}
+
+// All names of this kind that a user may have meant.
+std::vector<std::string> Names::candidates(NameKind kind) {
   std::vector<std::string> names;
-  for (const auto& [name, where] : kind == Kind::Model ? recipe_.models : recipe_.adapters)
-    names.push_back(name);
-  for (const Binding& binding : kind == Kind::Model ? bindings_.models : bindings_.adapters) {
-    names.push_back(binding.name);
+  const auto add = [&](const auto& list) {
+    for (const auto& one : list) names.push_back(one.name);
+  };
+  const bool is_model = kind == NameKind::Model;
+  if (file_ != nullptr) {
+    add(is_model ? file_->models : file_->adapters);
+    if (is_model) add(file_->let);
   }
-  if (kind == Kind::Model) names.insert(names.end(), recipe_.lets.begin(), recipe_.lets.end());
+  add(is_model ? bindings_.models : bindings_.adapters);
   for (const std::string& folder : bindings_.paths) {
-    if (!disk_.exists(folder) || !disk_.stat(folder).is_folder) continue;
-    for (const std::string& entry : disk_.list(folder)) {
-      if (is_of(kind, join_path(folder, entry))) names.push_back(entry);
+    for (const std::string& entry : entries_of(folder)) {
+      if (names.size() >= kMostCandidates) return names;
+      const Look at = look(join_path(folder, entry));
+      if (is_model ? at.model : at.adapter) names.push_back(entry);
     }
   }
-  std::sort(names.begin(), names.end());
-  names.erase(std::unique(names.begin(), names.end()), names.end());
   return names;
 }
 
-void NameBook::fail_unknown(Kind kind, const std::string& name, const Where& where) const {
-  const bool model = kind == Kind::Model;
-  const Kind other = model ? Kind::Adapter : Kind::Model;
-  if (find(other, name, where)) {
-    throw Error(ErrorCode::BadRecipe,
-                fmt::format("`{}` is {}, not {}", name, model ? "an adapter" : "a model",
-                            model ? "a model" : "an adapter"),
-                where,
-                model ? "adapters stand in square brackets: `Model[Adapter]`"
-                      : "models are blended in braces: `{A+B}`");
+void Names::fail_unknown(const Mention& mention) {
+  const auto& [kind, name, span, context] = mention;
+  const bool is_model = kind == NameKind::Model;
+  if (!is_model && file_ != nullptr &&
+      std::any_of(file_->let.begin(), file_->let.end(),
+                  [&](const FileEntry& entry) { return entry.name == name; })) {
+    mention.fail(ErrorCode::BadRecipe,
+                 fmt::format("`{}` is a part of this recipe (`let`), not an adapter", name),
+                 fmt::format("to merge it, write `{{A+{}}}`", name));
   }
-  const std::vector<std::string> names = known_names(kind);
-  std::string hint = did_you_mean(name, names);
-  if (hint.empty() && !names.empty())
-    hint = fmt::format("known {}s: {}", word(model), list_text(names));
-  if (hint.empty()) {
-    hint = fmt::format("bind it with {} '{}=FOLDER', or give the folder that holds it with --path",
-                       model ? "-m" : "-a", name);
+  if (known_as(other(kind), name)) {
+    mention.fail(ErrorCode::BadRecipe,
+                 fmt::format("`{}` is {}, not {}", name, is_model ? "an adapter" : "a model",
+                             is_model ? "a model" : "an adapter"),
+                 is_model ? fmt::format("to fold it into a model, write `A[{}]`", name)
+                          : fmt::format("to merge it, write `{{A+{}}}`", name));
   }
-  if (looks_like_repository(name)) hint += "; repositories of the Hub cannot be found yet";
-  throw Error(ErrorCode::BadRecipe, fmt::format("unknown {} `{}`", word(model), name), where, hint);
-}
-
-Found NameBook::model(const std::string& name, const Where& where) const {
-  if (auto found = find(Kind::Model, name, where)) return *found;
-  fail_unknown(Kind::Model, name, where);
-}
-
-Found NameBook::adapter(const std::string& name, const Where& where) const {
-  if (auto found = find(Kind::Adapter, name, where)) return *found;
-  if (std::find(recipe_.lets.begin(), recipe_.lets.end(), name) != recipe_.lets.end()) {
-    throw Error(ErrorCode::BadRecipe, fmt::format("`{}` is a model, not an adapter", name), where,
-                "models are blended in braces: `{A+B}`");
+  const std::string near = did_you_mean(name, candidates(kind));
+  const std::string unknown = fmt::format("unknown {} `{}`", word(kind), name);
+  if (!near.empty()) mention.fail(ErrorCode::BadRecipe, unknown, near);
+  const Look seen = look(located(name, folder_));
+  if (seen.exists) {
+    mention.fail(ErrorCode::NotFound,
+                 fmt::format("`{}` is there, but it is no {}", located(name, folder_), word(kind)),
+                 is_model ? "a model is a folder with config.json, or one file of weights"
+                          : "an adapter is a folder with adapter_config.json");
   }
-  fail_unknown(Kind::Adapter, name, where);
+  if (looks_like_repository(name)) {
+    mention.fail(
+        ErrorCode::NotFound,
+        fmt::format("`{}` is no folder here, and repositories of the Hub cannot be read yet", name),
+        kHubHint);
+  }
+  if (looks_like_path(name)) {
+    mention.fail(ErrorCode::NotFound, fmt::format("there is no {} at `{}`", word(kind), name),
+                 "check the path");
+  }
+  mention.fail(ErrorCode::BadRecipe, unknown,
+               fmt::format("bind it with {} \"{}=FOLDER\", or give the folder above it with "
+                           "--path",
+                           option(kind), name));
 }
 
 }  // namespace thorns

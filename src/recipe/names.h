@@ -1,55 +1,60 @@
-// Where the names of a recipe lead: to folders and files of models and adapters.
+// Where the names of a key lead: folders and files, found level by level. Private to recipe/.
 #pragma once
 
 #include <map>
-#include <optional>
 #include <string>
 #include <vector>
 
-#include "base/disk.h"
 #include "recipe/recipe.h"
-#include "thorns/error.h"
+#include "recipe/recipe_file.h"
 
 namespace thorns {
 
-// Names bound by a recipe file.
-struct RecipeNames {
-  std::string folder;  // of the file; relative paths start there
-  std::map<std::string, std::string> models;
-  std::map<std::string, std::string> adapters;
-  std::vector<std::string> lets;
-};
+enum class NameKind { Model, Adapter };
 
 struct Found {
-  std::string path;   // of the folder or file
-  std::string where;  // as the user wrote it
+  std::string path;
+  std::string where;  // as the user bound it
 };
 
-// Looks names up in the order of Bindings. The references must outlive it.
-class NameBook {
+class Names {
  public:
-  NameBook(Disk& disk, const RecipeNames& recipe, const Bindings& bindings)
-      : disk_(disk), recipe_(recipe), bindings_(bindings) {}
+  // `file` may be null. All arguments must outlive this.
+  Names(Disk& disk, const Bindings& bindings, const RecipeFile* file);
 
-  // Throws BadRecipe (unknown, ambiguous, of the other kind) with `where`, NotFound for a name that
-  // is bound to nothing.
-  Found model(const std::string& name, const Where& where) const;
-  Found adapter(const std::string& name, const Where& where) const;
+  // The folder or file that `name` stands for. Throws BadRecipe or NotFound: a name that is
+  // unknown, of the other kind, ambiguous, or bound to something that is not there. `mention` is
+  // where the key has it, `context` the end of the message ("" or " in the key of r.yaml:3").
+  // One spelling for all paths of one folder or file; for comparing.
+  std::string canonical(const std::string& path) const { return disk_.canonical(path); }
+  Found find(NameKind kind, const std::string& name, const KeySpan& mention,
+             const std::string& context);
 
  private:
-  enum class Kind { Model, Adapter };
+  struct Mention;
+  struct Look {
+    bool exists = false;
+    bool folder = false;
+    bool model = false;    // a folder with config.json, or a weights file
+    bool adapter = false;  // a folder with adapter_config.json, or a weights file beside one
+  };
 
-  std::optional<Found> find(Kind kind, const std::string& name, const Where& where) const;
-  std::optional<Found> bound(Kind kind, const std::string& name, const Where& where) const;
-  std::optional<Found> on_paths(Kind kind, const std::string& name, const Where& where) const;
-  std::optional<Found> itself(Kind kind, const std::string& name) const;
-  bool is_of(Kind kind, const std::string& folder) const;
-  std::vector<std::string> known_names(Kind kind) const;
-  [[noreturn]] void fail_unknown(Kind kind, const std::string& name, const Where& where) const;
+  Look look(const std::string& path);
+  Found follow(const Mention& mention, const std::string& where, const std::string& folder,
+               const Where& place);
+  bool find_bound(const Mention& mention, Found& found);
+  bool find_on_paths(const Mention& mention, Found& found);
+  bool find_itself(const Mention& mention, Found& found);
+  std::vector<std::string> on_paths(NameKind kind, const std::string& name);
+  const std::vector<std::string>& entries_of(const std::string& folder);
+  bool known_as(NameKind kind, const std::string& name);
+  std::vector<std::string> candidates(NameKind kind);
+  [[noreturn]] void fail_unknown(const Mention& mention);
 
   Disk& disk_;
-  const RecipeNames& recipe_;
   const Bindings& bindings_;
+  const RecipeFile* file_;
+  std::string folder_;  // of the recipe file; empty: paths are taken as they are
+  std::map<std::string, std::vector<std::string>> listed_;
 };
-
 }  // namespace thorns

@@ -1,26 +1,41 @@
-// The recipe file: YAML with the names, parts and key of a recipe.
+// The recipe file as written: YAML read into fields, each value with its line and column. Names are
+// not looked up here and keys are not parsed. Private to recipe/.
 #pragma once
 
+#include <cstdint>
 #include <string>
-#include <utility>
+#include <string_view>
 #include <vector>
 
-#include "recipe/names.h"
 #include "recipe/recipe.h"
+#include "thorns/error.h"
 
 namespace thorns {
 
-struct RecipeFile {
-  RecipeNames names;
-  std::vector<std::pair<std::string, std::string>> lets;  // name -> key, in order
-  std::string key;
-  RecipeSettings settings;
+constexpr std::uint64_t kMaxRecipeBytes = std::uint64_t{1} << 20;
+
+struct FileEntry {
+  std::string name;
+  std::string value;
+  FilePlace place;  // of the value
 };
 
-inline constexpr std::size_t kMostRecipeBytes = 1 << 20;
+struct RecipeFile {
+  std::string path;
+  std::vector<FileEntry> models;
+  std::vector<FileEntry> adapters;
+  std::vector<FileEntry> let;
+  FileEntry key;
+  RecipeSettings settings;
+  FilePlace tokenizer_place;
+};
 
-// `path` names the file in errors. Throws BadRecipe with line and column, Unsupported for a
-// mergekit configuration.
+// Throws BadRecipe with line and column; Unsupported for a mergekit configuration. `path` only
+// names the file in errors.
 RecipeFile read_recipe_file(const std::string& text, const std::string& path);
+
+// Whether text without a file name is a recipe file rather than a key: it has a line that starts
+// with `field:`, or starts as a YAML document does.
+bool looks_like_recipe_file(std::string_view text);
 
 }  // namespace thorns
