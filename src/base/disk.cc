@@ -6,6 +6,10 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#ifdef __linux__
+#include <linux/magic.h>
+#include <sys/vfs.h>
+#endif
 #include <unistd.h>
 
 #include <algorithm>
@@ -208,7 +212,11 @@ class RealDisk : public Disk {
     if (descriptor.get() < 0) fail(errno, "create", path);
 #ifdef __linux__
     // Reserves the blocks without changing the size; file systems that cannot are none the worse.
-    if (expected > 0) {
+    // Memory file systems would fill pages with zeros here, one thread's work for nothing.
+    struct ::statfs system {};
+    const bool in_memory = ::fstatfs(descriptor.get(), &system) == 0 &&
+                           (system.f_type == TMPFS_MAGIC || system.f_type == RAMFS_MAGIC);
+    if (expected > 0 && !in_memory) {
       int result = 0;
       do {
         result =
@@ -280,7 +288,8 @@ class RealDisk : public Disk {
   std::string canonical(const std::string& path) override {
     std::error_code code;
     // Absolute first: a relative path would be resolved only as far as its first folder exists.
-    std::string result = std::filesystem::weakly_canonical(std::filesystem::absolute(path), code).string();
+    std::string result =
+        std::filesystem::weakly_canonical(std::filesystem::absolute(path), code).string();
     if (code) result = std::filesystem::path(path).lexically_normal().string();
     while (result.size() > 1 && result.ends_with('/')) result.pop_back();
     return result;
