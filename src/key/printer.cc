@@ -1,7 +1,8 @@
 // Expression to canonical key, the inverse of the parser.
-#include <fmt/format.h>
-
 #include <algorithm>
+#include <array>
+#include <charconv>
+#include <utility>
 
 #include "key/expression.h"
 #include "key/lexer.h"
@@ -121,8 +122,16 @@ std::string quoted_name(std::string_view name) {
 }
 
 std::string number_text(double number) {
-  std::string text = fmt::format("{}", number);
-  std::erase(text, '+');  // 1e+30: a plus sign would end the number
+  std::array<char, 32> buffer{};
+  const auto end = std::to_chars(buffer.data(), buffer.data() + buffer.size(), number).ptr;
+  std::string text(buffer.data(), end);
+  const std::size_t exponent = text.find('e');
+  if (exponent == std::string::npos) return text;
+  // "1e+05" is 1e5 in a key: a plus sign would end the number.
+  std::size_t digits = exponent + 1;
+  if (text[digits] == '+') text.erase(digits, 1);
+  if (text[digits] == '-') ++digits;
+  text.erase(digits, text.find_first_not_of('0', digits) - digits);
   return text;
 }
 

@@ -32,7 +32,7 @@ const PrintCase kPrintCases[] = {
     {"A[L][K]", "A[L+K]"},
     {"A{3*B}", "{A+3*B}"},
     {"{ 0.30 * A + 1e2 * B; slerp }", "{0.3*A+100*B;slerp}"},
-    {"{1e30*A+1e-7*B;linear}", "{1e30*A+1e-07*B;linear}"},
+    {"{1E30*A+1E-07*B;linear}", "{1e30*A+1e-7*B;linear}"},
     {"{A+B; t(\"x y\")=[0, 0.50], u=\"7\", v=\"x\"}", "{A+B;t(x y)=[0,0.5],u=\"7\",v=x}"},
     {"\"LIMA RP\"", "LIMA RP"},
     {"\"two  blanks\"", "\"two  blanks\""},
@@ -58,6 +58,11 @@ TEST(KeyPrinter, NumbersAreShortestThatReadBack) {
     EXPECT_EQ(read->value, number);
   }
   EXPECT_EQ(number_text(0.1), "0.1");
+  EXPECT_EQ(number_text(1000), "1000");
+  EXPECT_EQ(number_text(1e9), "1e9");
+  EXPECT_EQ(number_text(-1.5e-10), "-1.5e-10");
+  EXPECT_EQ(number_text(1e-5), "1e-5");
+  EXPECT_EQ(number_text(1e100), "1e100");
   for (int i = 0; i < 10'000; ++i) {
     const double number = std::bit_cast<double>(random());
     if (!std::isfinite(number)) continue;

@@ -274,7 +274,8 @@ std::vector<std::string> Names::candidates(NameKind kind) {
 }
 
 void Names::fail_unknown(const Mention& mention) {
-  const auto& [kind, name, span, context] = mention;
+  const NameKind kind = mention.kind;
+  const std::string& name = mention.name;
   const bool is_model = kind == NameKind::Model;
   if (!is_model && file_ != nullptr &&
       std::any_of(file_->let.begin(), file_->let.end(),

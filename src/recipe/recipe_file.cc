@@ -1,12 +1,14 @@
 #include "recipe/recipe_file.h"
 
 #include <fmt/format.h>
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
 #include <functional>
 #include <map>
 #include <set>
+#include <sstream>
 #include <utility>
 
 #include "base/text.h"
@@ -39,6 +41,24 @@ std::string suggestion(const std::string& word, const std::vector<std::string>& 
   return near.empty() ? "use one of: " + list_text(candidates, 20) : near;
 }
 
+// Watches a parser without building anything.
+struct DocumentStart : YAML::EventHandler {
+  YAML::Mark mark;  // of the last document
+
+  void OnDocumentStart(const YAML::Mark& start) override { mark = start; }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                const std::string&) override {}
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                       YAML::EmitterStyle::value) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                  YAML::EmitterStyle::value) override {}
+  void OnMapEnd() override {}
+};
+
 class Reader {
  public:
   explicit Reader(const std::string& path) { file_.path = path; }
@@ -67,33 +87,43 @@ class Reader {
   }
 
   YAML::Node only_document(const std::string& text) const {
-    std::vector<YAML::Node> documents;
+    YAML::Node document;
     try {
-      documents = YAML::LoadAll(text);
+      refuse_second_document(text);
+      document = YAML::Load(text);
     } catch (const YAML::Exception& error) {
       throw Error(ErrorCode::BadRecipe,
                   fmt::format("`{}` is not valid YAML: {}", file_.path, error.msg),
                   place(error.mark), kQuoteKeys);
     }
-    const bool is_mergekit =
-        documents.size() > 1 ||
-        std::any_of(documents.begin(), documents.end(), [](const YAML::Node& document) {
-          return document.IsMap() && has_field(document, "merge_method");
-        });
-    if (is_mergekit) {
-      throw Error(ErrorCode::Unsupported,
-                  fmt::format("mergekit configurations cannot be read yet: `{}`", file_.path),
-                  FilePlace{file_.path}, "write the merge as a key, for example  key: \"{A+B}\"");
-    }
-    if (documents.empty() || documents[0].IsNull()) {
+    if (document.IsNull()) {
       throw Error(ErrorCode::BadRecipe, fmt::format("`{}` is empty", file_.path),
                   FilePlace{file_.path}, "a recipe file holds at least a line  key: \"{A+B}\"");
     }
-    if (!documents[0].IsMap()) {
-      fail(documents[0], fmt::format("`{}` does not hold fields", file_.path),
+    if (!document.IsMap()) {
+      fail(document, fmt::format("`{}` does not hold fields", file_.path),
            "a recipe file has lines such as  key: \"{A+B}\"");
     }
-    return documents[0];
+    if (has_field(document, "merge_method")) refuse_mergekit();
+    return document;
+  }
+
+  // Not YAML::LoadAll: yaml-cpp 0.7 leaves some misplaced tokens where they are and finds empty
+  // documents there without end.
+  void refuse_second_document(const std::string& text) const {
+    std::istringstream stream(text);
+    YAML::Parser parser(stream);
+    DocumentStart start;
+    if (!parser.HandleNextDocument(start) || !parser.HandleNextDocument(start)) return;
+    if (text.find("\n---") != std::string::npos) refuse_mergekit();
+    throw Error(ErrorCode::BadRecipe, fmt::format("`{}` is not valid YAML", file_.path),
+                place(start.mark), kQuoteKeys);
+  }
+
+  [[noreturn]] void refuse_mergekit() const {
+    throw Error(ErrorCode::Unsupported,
+                fmt::format("mergekit configurations cannot be read yet: `{}`", file_.path),
+                FilePlace{file_.path}, "write the merge as a key, for example  key: \"{A+B}\"");
   }
 
   static bool has_field(const YAML::Node& map, const char* name) {

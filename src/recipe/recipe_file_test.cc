@@ -109,6 +109,8 @@ const FileErrorCase kFileErrorCases[] = {
     {"key: A\nshard_size: -1\n", 2, 13, "`shard_size` is not a size", ""},
     {"key: A\nvocabulary: unoin\n", 2, 13, "unknown vocabulary rule `unoin`", "`union`"},
     {"key: A\n\tname: x\n", 0, 0, "is not valid YAML", ""},
+    {"key: A\n, , ,\n", 2, 1, "is not valid YAML", ""},
+    {",\n", 1, 1, "is not valid YAML", ""},
     {"key: *nothing\n", 0, 0, "is not valid YAML", ""},
 };
 
