@@ -36,11 +36,12 @@ namespace thorns {
 const char* version();
 
 // Where the names of a recipe are looked up: its own bindings first, then `models` and `adapters`
-// (name -> folder or file), then `paths` (DIR/NAME), then the file system.
+// (name -> folder or file), then `paths` (DIR/NAME), then `fallback_paths`, then the file system.
 struct Inputs {
   std::vector<std::pair<std::string, std::string>> models;
   std::vector<std::pair<std::string, std::string>> adapters;
   std::vector<std::string> paths;
+  std::vector<std::string> fallback_paths;
 };
 
 struct MergeOptions {

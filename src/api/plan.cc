@@ -91,6 +91,7 @@ Recipe bind(Disk& disk, const MergeOptions& options) {
   for (const auto& [name, where] : options.inputs.adapters)
     bindings.adapters.push_back({name, where});
   bindings.paths = options.inputs.paths;
+  bindings.fallback_paths = options.inputs.fallback_paths;
   return bind_recipe(disk, options.recipe, bindings, options.standard_input);
 }
 

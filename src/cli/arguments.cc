@@ -387,7 +387,7 @@ Command parse_verb(const Verb& verb, const std::vector<std::string>& rest,
   Command command = parser->finish();
   const auto add_paths = [&](MergeOptions& options) {
     for (const std::string& folder : split(thorns_path, ':')) {
-      options.inputs.paths.push_back(folder);
+      options.inputs.fallback_paths.push_back(folder);
     }
   };
   if (auto* merge = std::get_if<MergeArguments>(&command)) add_paths(merge->options);

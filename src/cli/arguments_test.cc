@@ -44,7 +44,8 @@ TEST(CliArguments, MergeReadsEveryOption) {
   using Pairs = std::vector<std::pair<std::string, std::string>>;
   EXPECT_EQ(options.inputs.models, (Pairs{{"A", "x"}, {"B", "y=z"}}));
   EXPECT_EQ(options.inputs.adapters, (Pairs{{"L M", "l"}}));
-  EXPECT_EQ(options.inputs.paths, (Words{"p", "q", "r", "s"}));
+  EXPECT_EQ(options.inputs.paths, (Words{"p", "q"}));
+  EXPECT_EQ(options.inputs.fallback_paths, (Words{"r", "s"}));
   EXPECT_TRUE(merge.talk.verbose);
   EXPECT_FALSE(merge.talk.quiet);
   EXPECT_TRUE(merge.talk.json);
@@ -70,7 +71,7 @@ TEST(CliArguments, OtherVerbs) {
   const auto plan = read<PlanArguments>({"plan", "-", "--explain", "lm_head.weight"}, "here");
   EXPECT_EQ(plan.options.recipe, "-");
   EXPECT_EQ(plan.explain, "lm_head.weight");
-  EXPECT_EQ(plan.options.inputs.paths, Words{"here"});
+  EXPECT_EQ(plan.options.inputs.fallback_paths, Words{"here"});
   EXPECT_EQ(read<KeyArguments>({"key", "[A]"}).key, "[A]");
   EXPECT_EQ(read<KeyArguments>({"key", "merge"}).key, "merge");
   EXPECT_EQ(read<KeyArguments>({"key", ""}).key, "");

@@ -10,7 +10,8 @@
 
 int main(int argc, char** argv) {
   thorns::cli::guard_standard_streams();
-  std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is a failed write
+  std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is a failed write,
+  std::signal(SIGXFSZ, SIG_IGN);  // and so is a file beyond the limit of its size
   thorns::cli::FileChannel out(STDOUT_FILENO);
   thorns::cli::FileChannel err(STDERR_FILENO);
   thorns::cli::Console console{out, err};

@@ -1,4 +1,4 @@
-// The options of one blend, checked against the method catalogue. Private to recipe/.
+// The options of one blend, checked against the method catalogue.
 #pragma once
 
 #include <functional>

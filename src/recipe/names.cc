@@ -202,15 +202,20 @@ std::vector<std::string> Names::on_paths(NameKind kind, const std::string& name)
     const bool fits = kind == NameKind::Model ? at.model : at.adapter;
     if (fits && seen.insert(disk_.canonical(path)).second) result.push_back(path);
   };
-  for (const std::string& folder : bindings_.paths) {
+  const auto search = [&](const std::string& folder) {
     const auto& entries = entries_of(folder);
     if (name.find('/') != std::string::npos) {
       if (is_inner_path(name)) consider(join_path(folder, name));
-      continue;
+      return;
     }
     for (const std::string& entry : entries) {
       if (names_folder(name, entry)) consider(join_path(folder, entry));
     }
+  };
+  for (const std::string& folder : bindings_.paths) search(folder);
+  if (!result.empty()) return result;
+  for (const std::string& folder : bindings_.fallback_paths) {
+    if (disk_.exists(folder)) search(folder);  // the environment may name what is not there today
   }
   return result;
 }
@@ -263,7 +268,11 @@ std::vector<std::string> Names::candidates(NameKind kind) {
     if (is_model) add(file_->let);
   }
   add(is_model ? bindings_.models : bindings_.adapters);
-  for (const std::string& folder : bindings_.paths) {
+  std::vector<std::string> folders = bindings_.paths;
+  std::copy_if(bindings_.fallback_paths.begin(), bindings_.fallback_paths.end(),
+               std::back_inserter(folders),
+               [&](const std::string& folder) { return disk_.exists(folder); });
+  for (const std::string& folder : folders) {
     for (const std::string& entry : entries_of(folder)) {
       if (names.size() >= kMostCandidates) return names;
       const Look at = look(join_path(folder, entry));
