@@ -174,7 +174,7 @@ struct MergeSummary {
   std::uint64_t dropped = 0;
   std::uint64_t bytes_read = 0;     // of inputs, second reads of large tensors included
   std::uint64_t bytes_written = 0;  // of tensor data
-  std::uint64_t peak_memory = 0;  // resident, of the whole process
+  std::uint64_t peak_memory = 0;    // resident, of the whole process
   double seconds = 0.0;
   std::uint64_t elements = 0;
   std::uint64_t rounded = 0;
