@@ -36,11 +36,12 @@ namespace thorns {
 const char* version();
 
 // Where the names of a recipe are looked up: its own bindings first, then `models` and `adapters`
-// (name -> folder or file), then `paths` (DIR/NAME), then the file system.
+// (name -> folder or file), then `paths` (DIR/NAME), then `fallback_paths`, then the file system.
 struct Inputs {
   std::vector<std::pair<std::string, std::string>> models;
   std::vector<std::pair<std::string, std::string>> adapters;
   std::vector<std::string> paths;
+  std::vector<std::string> fallback_paths;
 };
 
 struct MergeOptions {
@@ -171,8 +172,8 @@ struct MergeSummary {
   std::uint64_t copied = 0;
   std::uint64_t cast = 0;
   std::uint64_t dropped = 0;
-  std::uint64_t bytes_read = 0;
-  std::uint64_t bytes_written = 0;
+  std::uint64_t bytes_read = 0;     // of inputs, second reads of large tensors included
+  std::uint64_t bytes_written = 0;  // of tensor data
   std::uint64_t peak_memory = 0;  // resident, of the whole process
   double seconds = 0.0;
   std::uint64_t elements = 0;

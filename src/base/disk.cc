@@ -3,8 +3,13 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#ifdef __linux__
+#include <linux/magic.h>
+#include <sys/vfs.h>
+#endif
 #include <unistd.h>
 
 #include <algorithm>
@@ -159,6 +164,35 @@ class RealWriteFile : public WriteFile {
   std::uint64_t started_ = 0;
 };
 
+class RealFileLock : public FileLock {
+ public:
+  explicit RealFileLock(int number) : descriptor_(number) {}
+
+ private:
+  Descriptor descriptor_;  // closing it gives the lock back
+};
+
+enum class LockAnswer { Granted, Held };
+
+LockAnswer try_flock(int number, const std::string& path) {
+  while (::flock(number, LOCK_EX | LOCK_NB) != 0) {
+    switch (errno) {
+      case EINTR:
+        continue;
+      case EWOULDBLOCK:
+        return LockAnswer::Held;
+      case ENOLCK:  // file systems without locks
+      case ENOSYS:
+      case EINVAL:
+      case EOPNOTSUPP:
+        return LockAnswer::Granted;
+      default:
+        fail(errno, "lock", path);
+    }
+  }
+  return LockAnswer::Granted;
+}
+
 class RealDisk : public Disk {
  public:
   std::unique_ptr<ReadFile> open(const std::string& path) override {
@@ -178,7 +212,11 @@ class RealDisk : public Disk {
     if (descriptor.get() < 0) fail(errno, "create", path);
 #ifdef __linux__
     // Reserves the blocks without changing the size; file systems that cannot are none the worse.
-    if (expected > 0) {
+    // Memory file systems would fill pages with zeros here, one thread's work for nothing.
+    struct ::statfs system {};
+    const bool in_memory = ::fstatfs(descriptor.get(), &system) == 0 &&
+                           (system.f_type == TMPFS_MAGIC || system.f_type == RAMFS_MAGIC);
+    if (expected > 0 && !in_memory) {
       int result = 0;
       do {
         result =
@@ -247,14 +285,45 @@ class RealDisk : public Disk {
     }
   }
 
+  std::string canonical(const std::string& path) override {
+    std::error_code code;
+    // Absolute first: a relative path would be resolved only as far as its first folder exists.
+    std::string result =
+        std::filesystem::weakly_canonical(std::filesystem::absolute(path), code).string();
+    if (code) result = std::filesystem::path(path).lexically_normal().string();
+    while (result.size() > 1 && result.ends_with('/')) result.pop_back();
+    return result;
+  }
+
   std::uint64_t free_space(const std::string& folder) override {
     struct ::statvfs info {};
     if (::statvfs(folder.c_str(), &info) != 0) fail(errno, "look at", folder);
     return static_cast<std::uint64_t>(info.f_bavail) * info.f_frsize;
   }
+
+  std::unique_ptr<FileLock> lock(const std::string& path) override {
+    for (;;) {
+      Descriptor descriptor(open_retrying(path.c_str(), O_RDWR | O_CREAT, 0644));
+      if (descriptor.get() < 0) fail(errno, "lock", path);
+      if (try_flock(descriptor.get(), path) == LockAnswer::Held) return nullptr;
+      // The holder before us may have removed the file between our open and our lock; a lock on a
+      // file that nobody can find any more keeps nobody out.
+      struct ::stat held {};
+      struct ::stat found {};
+      if (::fstat(descriptor.get(), &held) != 0) fail(errno, "look at", path);
+      if (::stat(path.c_str(), &found) == 0 && held.st_dev == found.st_dev &&
+          held.st_ino == found.st_ino) {
+        return std::make_unique<RealFileLock>(descriptor.release());
+      }
+    }
+  }
 };
 
 }  // namespace
+
+std::unique_ptr<FileLock> Disk::lock(const std::string& /*path*/) {
+  return std::make_unique<FileLock>();
+}
 
 Disk& real_disk() {
   static RealDisk disk;

@@ -36,6 +36,12 @@ class WriteFile {
   virtual void finish() = 0;
 };
 
+// A lock that is held until this is destroyed or the process ends, however it ends.
+class FileLock {
+ public:
+  virtual ~FileLock() = default;
+};
+
 struct FileStat {
   std::uint64_t size = 0;
   bool is_folder = false;
@@ -54,8 +60,14 @@ class Disk {
   virtual void rename(const std::string& from, const std::string& to) = 0;
   virtual void remove_all(const std::string& path) = 0;  // nothing there is no error
   virtual void sync_folder(const std::string& path) = 0;
+  // One spelling for all paths of one file or folder: absolute, links followed. For comparing.
+  virtual std::string canonical(const std::string& path) { return path; }
   virtual std::uint64_t free_space(
       const std::string& folder) = 0;  // bytes this user may still write
+  // Locks the file `path`, made where it is missing, against every other `lock` of it, in this
+  // process or another; nullptr where one is held. Granted without effect where the file system
+  // knows no locks. The default is for disks that only one owner sees: always granted.
+  virtual std::unique_ptr<FileLock> lock(const std::string& path);
 };
 
 // The operating system's files. Thread-safe; lives for the whole program.

@@ -18,7 +18,8 @@ struct EngineOptions {
 };
 
 struct EngineFacts {
-  std::uint64_t bytes_read = 0;  // from sources
+  std::uint64_t bytes_read = 0;     // from sources
+  std::uint64_t bytes_written = 0;  // to the sink: tensor data
 };
 
 // Throws NonFinite (tensor and element), Mismatch (integer tensors that differ), Cancelled, and

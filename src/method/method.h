@@ -6,7 +6,9 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <limits>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -49,6 +51,20 @@ struct Coefficients {
   bool fell_back = false;       // linear interpolation was used where the formula is undefined
 };
 
+// A parameter's setting in a recipe: one number, or a gradient over the layers.
+struct Setting {
+  std::size_t parameter = 0;   // index in parameters()
+  std::string filter;          // substring of the tensor name; empty matches all
+  std::vector<double> values;  // one, or the entries of a gradient
+};
+
+// How a recipe uses a method at one node, before any tensor is seen.
+struct MethodUse {
+  std::size_t models = 0;
+  std::span<const double> weights;  // one per model; empty where the recipe gives none
+  std::span<const Setting> settings;
+};
+
 class SpanMethod {
  public:
   virtual ~SpanMethod() = default;
@@ -59,15 +75,16 @@ class SpanMethod {
   virtual std::size_t least_models() const = 0;
   virtual std::size_t most_models() const = 0;
 
-  // A reason why this use makes no sense, before any tensor is seen: message and hint, without a
-  // place.
+  // A reason why a use makes no sense: message and hint, without a place. Where it is about one
+  // setting, `setting` is its index in MethodUse::settings.
   struct Complaint {
     std::string message;
     std::string hint;
+    std::optional<std::size_t> setting = std::nullopt;
   };
-  // `weighted`: the key gives weights. `set[i]`: the key sets parameters()[i].
-  virtual std::optional<Complaint> check(std::size_t models, bool weighted,
-                                         const std::vector<bool>& set) const = 0;
+  // Settings are known to be in the range and of the type of their parameters. Coefficients of a
+  // use without complaint are finite wherever the Gram matrix is.
+  virtual std::optional<Complaint> check(const MethodUse& use) const = 0;
 
   // `weights`: one per model, 1 where the key gives none. Must not throw.
   virtual Coefficients coefficients(const Gram& gram, std::span<const double> weights,
@@ -78,18 +95,11 @@ class SpanMethod {
 const std::vector<const SpanMethod*>& method_catalogue();
 const SpanMethod* find_method(std::string_view name);
 
-// Registers a method at program start: `const RegisterMethod
-// registered(std::make_unique<Slerp>());`
+// Registers a method at program start: `const Slerp method; const RegisterMethod
+// registered(&method);` at namespace scope.
 class RegisterMethod {
  public:
   explicit RegisterMethod(const SpanMethod* method);  // must live for the whole program
-};
-
-// A parameter's setting in a recipe: one number, or a gradient over the layers.
-struct Setting {
-  std::size_t parameter = 0;   // index in parameters()
-  std::string filter;          // substring of the tensor name; empty matches all
-  std::vector<double> values;  // one, or the entries of a gradient
 };
 
 // Where a tensor stands in the layer stack.
@@ -99,20 +109,23 @@ struct LayerPosition {
   std::size_t layers = 1;  // of the stack
 };
 
-// The layer stack of a model, from its tensor names: the number that follows ".layers.", ".h.",
-// ".blocks.", ... ; embeddings stand before it, all else after.
+// The layer stacks of a model, from its tensor names. A tensor stands in a stack where a dotted
+// component of its name is a number and follows a component such as "layers", "h" or "blocks" (the
+// first such pair counts); names that agree up to that number are one stack, as tall as its largest
+// number + 1. Outside, embeddings stand before the stack and all else after it.
 class LayerStack {
  public:
   explicit LayerStack(std::span<const std::string> tensor_names);
   LayerPosition position(std::string_view tensor_name) const;
-  std::size_t layers() const { return layers_; }
+  std::size_t layers() const;  // of the tallest stack; 0 where there is none
 
  private:
-  std::size_t layers_ = 0;
+  std::map<std::string, std::size_t, std::less<>> heights_;  // by prefix: "model.layers"
 };
 
 // A gradient at a layer: entry positions run evenly from layer 0 to layer L-1, linear between them;
-// before the stack the first entry, after it the last.
+// before the stack the first entry, after it the last. A stack of one layer takes the first.
+// `entries` holds at least one.
 double gradient_at(std::span<const double> entries, const LayerPosition& position);
 
 // All parameters of a method for one tensor: per parameter the first setting whose filter matches,

@@ -41,7 +41,8 @@ class CheckpointWriter : public Sink {
 // disk cannot hold the plan. Nothing is left behind. `plan` calls it too.
 void check_output(Disk& disk, const Plan& plan, const OutputOptions& options);
 
-// Bytes that the finished folder will take, all files.
-std::uint64_t output_size(const Plan& plan);
+// Bytes that the finished folder will take: all files, each in whole blocks of 4 KiB. Exact but for
+// the manifest, whose upper bound is taken. Needs the disk for the sizes of the tokenizer files.
+std::uint64_t output_size(Disk& disk, const Plan& plan);
 
 }  // namespace thorns

@@ -95,6 +95,8 @@ struct MemoryPlan {
   std::size_t slots = 0;
   std::size_t output_slots = 0;
   std::uint64_t output_slot_bytes = 0;
+
+  std::uint64_t total() const { return fixed + factors + scratch + output + tiles; }
 };
 
 // A thing that was left out or changed on purpose, for the summary and manifest.
@@ -139,6 +141,9 @@ struct PlanResult {
   std::vector<Error> problems;
 };
 PlanResult make_plan(Disk& disk, Recipe recipe, const PlanOptions& options);
+// The same for leaves and adapters that are open already, in the order of the recipe's.
+PlanResult make_plan(Recipe recipe, std::vector<std::unique_ptr<Checkpoint>> leaves,
+                     std::vector<std::unique_ptr<Adapter>> adapters, const PlanOptions& options);
 
 // The little program of one tensor, in words: operands with files and types, nodes with parameters
 // and where each number comes from. NotFound with a suggestion where no output tensor has that

@@ -89,6 +89,7 @@ struct Bindings {
   std::vector<Binding> models;
   std::vector<Binding> adapters;
   std::vector<std::string> paths;
+  std::vector<std::string> fallback_paths;  // searched where `paths` hold nothing of that name
 };
 
 // `recipe`: a key, the path of a recipe file, or "-" with its text in `standard_input`. Throws

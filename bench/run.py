@@ -1,0 +1,277 @@
+#!/usr/bin/env python3
+"""Measures thorns against cat, cp and numpy, and prints ratios of one run as a Markdown table.
+
+    python3 bench/run.py [--thorns build/thorns] [--dir bench/out] [--runs 5] [--only cold,warm,depth,numpy]
+
+Needs numpy, 6 GB of disk below --dir and 1.5 GB of /dev/shm. The commands of a row run in turn, A B A B ...,
+and each figure is a median over the runs; the least and the largest are given beside it.
+"""
+import argparse
+import json
+import math
+import os
+import platform
+import shutil
+import statistics
+import struct
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+KEY = "({({NousHermes+Chronos}[Kimiko])+({Platypus+AiroborosM2.0}[Janine])}{Holodeck[LIMA RP]})"
+MODELS = ["NousHermes", "Chronos", "Platypus", "AiroborosM2.0", "Holodeck"]
+ADAPTERS = ["Kimiko", "Janine", "LIMA-RP"]
+HIDDEN, INTERMEDIATE, LAYERS, VOCABULARY, RANK = 2048, 5632, 4, 32000, 16
+MEMORY = 512_000_000
+CHAIN = "{{{{NousHermes+Chronos}+Platypus}+AiroborosM2.0}+Holodeck}"
+FLAT = "{NousHermes+Chronos+Platypus+AiroborosM2.0+Holodeck; linear}"
+
+
+# ---------------------------------------------------------------- inputs
+
+
+def shapes():
+    yield "lm_head.weight", (VOCABULARY, HIDDEN)
+    yield "model.embed_tokens.weight", (VOCABULARY, HIDDEN)
+    for layer in range(LAYERS):
+        prefix = f"model.layers.{layer}."
+        for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
+            yield f"{prefix}self_attn.{name}.weight", (HIDDEN, HIDDEN)
+        yield prefix + "mlp.gate_proj.weight", (INTERMEDIATE, HIDDEN)
+        yield prefix + "mlp.up_proj.weight", (INTERMEDIATE, HIDDEN)
+        yield prefix + "mlp.down_proj.weight", (HIDDEN, INTERMEDIATE)
+        yield prefix + "input_layernorm.weight", (HIDDEN,)
+        yield prefix + "post_attention_layernorm.weight", (HIDDEN,)
+    yield "model.norm.weight", (HIDDEN,)
+
+
+def write_safetensors(path, names_and_shapes, dtype, itemsize, make):
+    """`make(name, shape)` gives the array of one tensor; one tensor is held at a time."""
+    header, offset = {"__metadata__": {"format": "pt"}}, 0
+    entries = sorted(names_and_shapes)
+    for name, shape in entries:
+        size = math.prod(shape) * itemsize
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, offset + size]}
+        offset += size
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for name, shape in entries:
+            file.write(make(name, shape).tobytes())
+
+
+def random_tensor(seed, name, shape, scale):
+    source = np.random.default_rng([seed, *name.encode()])
+    return source.standard_normal(shape, dtype=np.float32) * np.float32(scale)
+
+
+def make_inputs(folder):
+    """Five float16 fine-tunes of one base, 673 MB each, and three LoRAs of rank 16 over all projections."""
+    if os.path.exists(os.path.join(folder, "complete")):
+        return
+    print("making the inputs ...", file=sys.stderr)
+    for number, model in enumerate(MODELS):
+        path = os.path.join(folder, "models", model)
+        os.makedirs(path, exist_ok=True)
+        change = 0.2 + 0.1 * number
+
+        def make(name, shape, number=number, change=change):
+            base = random_tensor(0, name, shape, 0.02)
+            return (base + random_tensor(number + 1, name, shape, 0.02 * change)).astype(np.float16)
+
+        write_safetensors(os.path.join(path, "model.safetensors"), shapes(), "F16", 2, make)
+        with open(os.path.join(path, "config.json"), "w", encoding="utf-8") as file:
+            json.dump({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": HIDDEN,
+                       "intermediate_size": INTERMEDIATE, "num_hidden_layers": LAYERS, "vocab_size": VOCABULARY,
+                       "num_attention_heads": 16, "torch_dtype": "float16", "tie_word_embeddings": False}, file)
+    for number, adapter in enumerate(ADAPTERS):
+        path = os.path.join(folder, "adapters", adapter)
+        os.makedirs(path, exist_ok=True)
+        factors = []
+        for name, shape in shapes():
+            if "_proj" in name:
+                module = "base_model.model." + name.removesuffix(".weight")
+                factors.append((module + ".lora_A.weight", (RANK, shape[1])))
+                factors.append((module + ".lora_B.weight", (shape[0], RANK)))
+        write_safetensors(os.path.join(path, "adapter_model.safetensors"), factors, "F32", 4,
+                          lambda name, shape, number=number: random_tensor(20 + number, name, shape, 0.01))
+        with open(os.path.join(path, "adapter_config.json"), "w", encoding="utf-8") as file:
+            json.dump({"peft_type": "LORA", "r": RANK, "lora_alpha": 2 * RANK, "bias": "none"}, file)
+    with open(os.path.join(folder, "complete"), "w", encoding="utf-8"):
+        pass
+
+
+# ---------------------------------------------------------------- measuring
+
+
+def run(command):
+    """Seconds and peak resident bytes of one command (a list, or a line for the shell)."""
+    begin = time.perf_counter()
+    process = subprocess.Popen(command, shell=isinstance(command, str), stdout=subprocess.DEVNULL,
+                               stderr=subprocess.PIPE)
+    errors = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - begin
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        sys.exit(f"{command} failed:\n{errors.decode()}")
+    return seconds, usage.ru_maxrss * 1024
+
+
+def forget(folder):
+    """Makes the page cache forget the inputs. Returns how."""
+    os.sync()
+    try:
+        with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as file:
+            file.write("3\n")
+        return "caches dropped (/proc/sys/vm/drop_caches)"
+    except OSError:
+        for path, _, files in os.walk(folder):
+            for name in files:
+                descriptor = os.open(os.path.join(path, name), os.O_RDONLY)
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+                os.close(descriptor)
+        return "inputs evicted (posix_fadvise DONTNEED)"
+
+
+def remove(path):
+    if os.path.isdir(path):
+        shutil.rmtree(path)
+    elif os.path.exists(path):
+        os.remove(path)
+
+
+class Row:
+    """Two commands in turn, each after `before()`."""
+
+    def __init__(self, runs, before, first, second):
+        self.first, self.second, self.peak = [], [], 0
+        for _ in range(runs):
+            for command, seconds in ((first, self.first), (second, self.second)):
+                before()
+                took, peak = run(command)
+                seconds.append(took)
+                if command is first:
+                    self.peak = max(self.peak, peak)
+
+    def text(self, work, bar, factor=1.0):
+        a, b = statistics.median(self.first), statistics.median(self.second)
+        span = lambda values: f"{statistics.median(values):.2f} s ({min(values):.2f}-{max(values):.2f})"
+        return f"| {work} | {span(self.first)} | {span(self.second)} | {a / b * factor:.2f} | {bar} |"
+
+
+NUMPY_SLERP = r"""
+import json, struct, sys
+import numpy as np
+a, b, out = sys.argv[1:4]
+def header(path):
+    with open(path, "rb") as f:
+        n, = struct.unpack("<Q", f.read(8)); text = f.read(n)
+    h = json.loads(text); h.pop("__metadata__", None)
+    return h, 8 + n, text
+ha, base_a, text = header(a); hb, base_b, _ = header(b)
+ma = np.memmap(a, mode="r"); mb = np.memmap(b, mode="r")
+with open(out, "wb") as f:
+    f.write(struct.pack("<Q", len(text)) + text)
+    for name, info in sorted(ha.items(), key=lambda item: item[1]["data_offsets"]):
+        def load(m, base, i):
+            s, e = i["data_offsets"]; return m[base + s:base + e].view(np.float16).astype(np.float32)
+        x, y, t = load(ma, base_a, info), load(mb, base_b, hb[name]), np.float32(0.5)
+        u, v = x / np.linalg.norm(x), y / np.linalg.norm(y)
+        dot = np.sum(u * v)
+        if abs(dot) > 0.9995:
+            z = (1 - t) * x + t * y
+        else:
+            theta = np.arccos(dot)
+            z = np.sin((1 - t) * theta) / np.sin(theta) * x + np.sin(t * theta) / np.sin(theta) * y
+        f.write(z.astype(np.float16).tobytes())
+"""
+
+
+def machine():
+    model = platform.processor() or "unknown CPU"
+    with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+        for line in file:
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+                break
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    return f"{model}, {os.cpu_count()} cores, {memory:.0f} GB of memory"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--thorns", default="build/thorns")
+    parser.add_argument("--dir", default="bench/out")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--only", default="cold,warm,depth,numpy")
+    parser.add_argument("--make", action="store_true", help="only make the inputs")
+    options = parser.parse_args()
+    wanted = options.only.split(",")
+    folder = os.path.abspath(options.dir)
+    os.makedirs(folder, exist_ok=True)
+    if options.make:
+        make_inputs(folder)
+        return
+    # In a process of its own: a child's peak memory counts what its parent held when it was started.
+    subprocess.run([sys.executable, __file__, "--make", "--dir", folder], check=True)
+    leaves = [os.path.join(folder, "models", model, "model.safetensors") for model in MODELS]
+    size = os.path.getsize(leaves[0])
+    disk_out, disk_copy = os.path.join(folder, "merged"), os.path.join(folder, "copy")
+    ram_out, ram_copy = "/dev/shm/thorns-bench-merged", "/dev/shm/thorns-bench-copy"
+    quoted = " ".join(f"'{leaf}'" for leaf in leaves)
+
+    def merge(key, out):
+        return [options.thorns, "merge", key, "--path", os.path.join(folder, "models"), "--path",
+                os.path.join(folder, "adapters"), "-o", out, "--quiet"]
+
+    def clean():
+        for path in (disk_out, disk_copy, ram_out, ram_copy):
+            remove(path)
+
+    def cold():
+        clean()
+        forget(folder)
+
+    def warm():
+        clean()
+        run(f"cat {quoted} > /dev/null")
+
+    rows, peaks = [], []
+    if "cold" in wanted:
+        row = Row(options.runs, cold, merge(KEY, disk_out),
+                  f"cat {quoted} > /dev/null && cp '{leaves[0]}' '{disk_copy}'")
+        rows.append(row.text("published key, disk, cold, against `cat` of the leaves + `cp` of one", "1.10"))
+        peaks.append(row.peak)
+        row = Row(options.runs, cold, merge(KEY, disk_out),
+                  f"cat {quoted} > /dev/null && cp '{leaves[0]}' '{disk_copy}' && sync '{disk_copy}'")
+        rows.append(row.text("the same, the copy flushed to the disk as thorns flushes its output", ""))
+    if "warm" in wanted:
+        row = Row(options.runs, warm, merge(KEY, ram_out),
+                  f"cat {quoted} > /dev/null && cp '{leaves[0]}' '{ram_copy}'")
+        rows.append(row.text("published key, page cache to tmpfs, against `cat` + `cp`", "1.5"))
+        peaks.append(row.peak)
+    if "depth" in wanted:
+        row = Row(options.runs, warm, merge(CHAIN, ram_out), merge(FLAT, ram_out))
+        rows.append(row.text("five leaves as a chain of 4 slerps, against a flat linear", "0.9 to 1.1"))
+    if "numpy" in wanted:
+        script = [sys.executable, "-c", NUMPY_SLERP, leaves[0], leaves[1], ram_copy]
+        row = Row(options.runs, warm, merge("{NousHermes+Chronos}", ram_out), script)
+        faster = statistics.median(row.second) / statistics.median(row.first)
+        rows.append(row.text("two-leaf slerp, against numpy float32", f"1/20 (here {faster:.1f} times faster)"))
+    clean()
+    print(f"{machine()}; five leaves of {size / 1e6:.0f} MB (float16) and three LoRAs of rank {RANK}; "
+          f"{options.runs} runs in turn, median (least-largest)")
+    if "cold" in wanted:
+        print(f"cold: {forget(folder)}")
+    print("\n| work | thorns | other | ratio | bar |\n|---|---|---|---|---|")
+    print("\n".join(rows))
+    if peaks:
+        print(f"| peak resident memory of the published key | {max(peaks) / 1e6:.0f} MB | | | {MEMORY / 1e6:.0f} MB |")
+
+
+if __name__ == "__main__":
+    main()

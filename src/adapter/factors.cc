@@ -1,0 +1,86 @@
+// load_factors: the two factors of a low-rank update, in float32 and in the base's orientation.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "adapter/adapter.h"
+#include "base/checked.h"
+#include "base/convert.h"
+#include "thorns/error.h"
+
+namespace thorns {
+namespace {
+
+constexpr std::size_t kChunk = 16384;  // elements read at a time
+
+template <typename T>
+T load(const std::byte* from) {
+  T value;
+  std::memcpy(&value, from, sizeof value);  // files align tensors as they please
+  return value;
+}
+
+float decode(Dtype dtype, const std::byte* from) {
+  switch (dtype) {
+    case Dtype::F32:
+      return load<float>(from);
+    case Dtype::F16:
+      return float_from_half(load<std::uint16_t>(from));
+    case Dtype::BF16:
+      return float_from_bfloat(load<std::uint16_t>(from));
+    case Dtype::F64:
+      return static_cast<float>(load<double>(from));
+    default:
+      throw Error(ErrorCode::Internal,
+                  fmt::format("a factor of type {} was not refused", to_string(dtype)));
+  }
+}
+
+// The matrix `tensor` into `to`, row-major or, if `transposed`, column-major.
+void read_matrix(const TensorSource& source, std::size_t tensor, bool transposed,
+                 std::span<float> to) {
+  const TensorInfo& info = source.tensors()[tensor];
+  if (info.shape.size() != 2 || info.elements != to.size()) {
+    throw Error(
+        ErrorCode::Internal,
+        fmt::format("{} numbers were asked for of a factor that has {}", to.size(), info.elements),
+        TensorPlace{info.name, std::nullopt, source.file_of(tensor)});
+  }
+  const std::uint64_t rows = info.shape[0];
+  const std::uint64_t columns = info.shape[1];
+  const std::size_t size = size_of(info.dtype);
+  std::vector<std::byte> chunk(std::min<std::uint64_t>(kChunk, info.elements) * size);
+  std::uint64_t row = 0;
+  std::uint64_t column = 0;
+  for (std::uint64_t first = 0; first < info.elements; first += kChunk) {
+    const std::size_t count = std::min<std::uint64_t>(kChunk, info.elements - first);
+    source.read(tensor, first, std::span(chunk).first(count * size));
+    for (std::size_t i = 0; i < count; ++i) {
+      const float value = decode(info.dtype, chunk.data() + i * size);
+      to[transposed ? column * rows + row : first + i] = value;
+      if (++column == columns) {
+        column = 0;
+        ++row;
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void load_factors(const Adapter& adapter, const Update& update, bool transposed, std::span<float> u,
+                  std::span<float> v) {
+  if (update.kind != UpdateKind::LowRank) {
+    throw Error(ErrorCode::Internal, "only low-rank updates have factors",
+                TensorPlace{update.module + "." + update.parameter, std::nullopt, adapter.path()});
+  }
+  // W is (out, in): B A. W is (in, out): (B A)^T = A^T B^T.
+  const std::size_t left = transposed ? update.first : update.second;
+  const std::size_t right = transposed ? update.second : update.first;
+  read_matrix(adapter.source(), left, transposed, u);
+  read_matrix(adapter.source(), right, transposed, v);
+}
+
+}  // namespace thorns

@@ -1,0 +1,185 @@
+#include "adapter/keys.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+#include <vector>
+
+namespace thorns {
+namespace {
+
+using Parts = std::vector<std::string_view>;
+
+// Components that begin like this name a tensor of another adapter type. They stand at the end of
+// a key, at most an adapter's name and `weight` behind them. The first that fits decides.
+struct ForeignMark {
+  std::string_view beginning;
+  const char* what;
+};
+constexpr std::array<ForeignMark, 43> kForeign = {{
+    {"lora_magnitude_vector", "DoRA"},
+    {"dora_scale", "DoRA"},
+    {"lora_embedding_", "LoRA on an embedding"},
+    {"lora_E", "AdaLoRA"},
+    {"lora_diag", "KaSA"},
+    {"lora_up", "LoRA in the layout of Kohya or diffusers"},
+    {"lora_down", "LoRA in the layout of Kohya or diffusers"},
+    {"lora_mid", "LoRA in the layout of Kohya or diffusers"},
+    {"lora_unet", "LoRA in the layout of Kohya or diffusers"},
+    {"lora_te", "LoRA in the layout of Kohya or diffusers"},
+    {"lora_a", "LoRA in the layout of MLX"},
+    {"lora_b", "LoRA in the layout of MLX"},
+    {"hada_", "LoHa"},
+    {"lokr_", "LoKr"},
+    {"ia3_", "IA3"},
+    {"vera_", "VeRA"},
+    {"pvera_", "PVeRA"},
+    {"oft_", "OFT"},
+    {"boft_", "BOFT"},
+    {"fourierft_", "FourierFT"},
+    {"hra_", "HRA"},
+    {"miss_", "MiSS"},
+    {"bone_", "Bone"},
+    {"randlora_", "RandLoRA"},
+    {"shira_", "SHiRA"},
+    {"vblora_", "VB-LoRA"},
+    {"ln_tuning_layers", "LN tuning"},
+    {"hira_", "HiRA"},
+    {"trainable_tokens_", "trainable tokens"},
+    {"token_adapter", "trainable tokens"},
+    {"c3a_", "C3A"},
+    {"road_", "RoAd"},
+    {"delora_", "DeLoRA"},
+    {"gralora_", "GraLoRA"},
+    {"deft_", "DEFT"},
+    {"glora_", "GLoRA"},
+    {"psoft_", "PSOFT"},
+    {"tinylora_", "TinyLoRA"},
+    {"unilora_", "UniLoRA"},
+    {"waveft_", "WaveFT"},
+    {"xlora_", "X-LoRA"},
+    {"prompt_embeddings", "a prompt-learning method"},
+    {"lora_", "an unknown kind of LoRA"},
+}};
+constexpr std::size_t kMarkDepth = 3;  // mark, adapter's name, "weight"
+
+Parts split(std::string_view key) {
+  Parts parts;
+  for (;;) {
+    const std::size_t dot = key.find('.');
+    parts.push_back(key.substr(0, dot));
+    if (dot == key.npos) return parts;
+    key.remove_prefix(dot + 1);
+  }
+}
+
+template <typename Iterator>
+std::string join(Iterator first, Iterator last) {
+  return fmt::format("{}", fmt::join(first, last, "."));
+}
+
+// Removes what wrappers around the model put before and between its own names: PEFT, data parallel
+// training, torch.compile, FSDP.
+void remove_wrappers(Parts& parts) {
+  std::erase_if(parts, [](std::string_view part) {
+    return part == "_orig_mod" || part == "_fsdp_wrapped_module" ||
+           part == "_checkpoint_wrapped_module";
+  });
+  std::size_t front = 0;
+  while (front + 1 < parts.size()) {
+    if (parts[front] == "base_model") {
+      front += parts[front + 1] == "model" && front + 2 < parts.size() ? 2 : 1;
+    } else if (parts[front] == "module") {
+      ++front;
+    } else {
+      break;
+    }
+  }
+  parts.erase(parts.begin(), parts.begin() + static_cast<std::ptrdiff_t>(front));
+}
+
+bool is_parameter(std::string_view part) { return part == "weight" || part == "bias"; }
+
+AdapterKey foreign(std::string what) {
+  AdapterKey key;
+  key.role = AdapterKey::Role::Foreign;
+  key.foreign = std::move(what);
+  return key;
+}
+
+const char* foreign_mark(const Parts& parts) {
+  const std::size_t looked = std::min(parts.size(), kMarkDepth);
+  for (std::size_t i = parts.size() - looked; i < parts.size(); ++i) {
+    if (parts[i] == "lora_A" || parts[i] == "lora_B") continue;
+    for (const auto& [beginning, what] : kForeign) {
+      if (parts[i].starts_with(beginning)) return what;
+    }
+  }
+  return nullptr;
+}
+
+// A key with `lora_A` or `lora_B` at `at`.
+AdapterKey lora_key(const Parts& parts, std::size_t at) {
+  const auto mark = parts.begin() + static_cast<std::ptrdiff_t>(at);
+  if (at > 0 && *std::prev(mark) == "base_layer") {
+    return foreign("LoRA on the parameters of a layer (target_parameters)");
+  }
+  if (std::find(parts.begin(), mark, "base_layer") != mark) {
+    return foreign("LoRA inside a wrapped layer (multi-head attention)");
+  }
+  if (at == 0) return foreign("LoRA without a module");
+  AdapterKey key;
+  key.module = join(parts.begin(), mark);
+  auto rest = std::next(mark);
+  if (rest != parts.end() && !is_parameter(*rest)) key.infix = *rest++;
+  const bool is_b = *mark == "lora_B";
+  if (rest == parts.end() || (*rest == "weight" && std::next(rest) == parts.end())) {
+    key.role = is_b ? AdapterKey::Role::LoraB : AdapterKey::Role::LoraA;
+    key.parameter = "weight";
+    return key;
+  }
+  if (is_b && *rest == "bias" && std::next(rest) == parts.end()) {
+    key.role = AdapterKey::Role::LoraBias;
+    key.parameter = "bias";
+    return key;
+  }
+  return foreign("an unknown kind of LoRA");
+}
+
+}  // namespace
+
+AdapterKey parse_adapter_key(const std::string& name) {
+  Parts parts = split(name);
+  remove_wrappers(parts);
+  if (std::find(parts.begin(), parts.end(), "original_module") != parts.end()) {
+    AdapterKey key;
+    key.role = AdapterKey::Role::Copy;
+    return key;
+  }
+  if (const char* what = foreign_mark(parts)) return foreign(what);
+  const auto mark = std::find_if(parts.begin(), parts.end(), [](std::string_view part) {
+    return part == "lora_A" || part == "lora_B";
+  });
+  if (mark != parts.end()) {
+    return lora_key(parts, static_cast<std::size_t>(mark - parts.begin()));
+  }
+
+  AdapterKey key;
+  const auto saved = std::find(parts.begin(), parts.end(), "modules_to_save");
+  if (saved != parts.end()) {
+    auto rest = parts.erase(saved);
+    if (rest != parts.end() && !is_parameter(*rest) && std::next(rest) != parts.end()) {
+      key.infix = *rest;
+      parts.erase(rest);
+    }
+  }
+  std::erase(parts, "base_layer");
+  if (parts.empty()) return foreign("a tensor without a name");
+  key.parameter = parts.back();
+  key.module = join(parts.begin(), std::prev(parts.end()));
+  return key;
+}
+
+}  // namespace thorns

@@ -1,0 +1,322 @@
+// resolve: which tensor of a model each update of an adapter changes.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <string_view>
+#include <tuple>
+
+#include "adapter/adapter.h"
+#include "base/text.h"
+#include "thorns/error.h"
+
+namespace thorns {
+namespace {
+
+constexpr std::size_t kMostNamed = 12;  // names spelled out in a message
+constexpr const char* kHead = "lm_head.weight";
+
+// What saves, trainers and versions of transformers put before a module's name, or leave out.
+constexpr std::array<std::string_view, 8> kPrefixes = {"model.",
+                                                       "transformer.",
+                                                       "backbone.",
+                                                       "base_model.",
+                                                       "text_model.",
+                                                       "language_model.",
+                                                       "model.language_model.",
+                                                       "language_model.model."};
+
+// Models whose blocks are made of Conv1D, stored (in, out), and the names of those layers.
+constexpr std::array<std::string_view, 5> kConv1dModels = {
+    "gpt2", "imagegpt", "decision_transformer", "ctrl", "openai-gpt"};
+constexpr std::array<std::string_view, 4> kConv1dLayers = {"c_attn", "c_proj", "c_fc", "q_attn"};
+
+constexpr std::array<std::string_view, 3> kEmbeddings = {"embed_tokens.weight", "wte.weight",
+                                                         "word_embeddings.weight"};
+
+// One way to turn the adapter's module names into the model's.
+struct Rewriting {
+  std::string remove;  // at the front, from names that begin with it
+  std::string add;     // at the front
+
+  bool is_identity() const { return remove.empty() && add.empty(); }
+  std::string apply(const std::string& module) const {
+    std::string_view rest = module;
+    if (!remove.empty() && rest.starts_with(remove)) rest.remove_prefix(remove.size());
+    return add + std::string(rest);
+  }
+  std::string text() const {
+    if (is_identity()) return "names as they are";
+    return remove.empty() ? fmt::format("`{}` put before the names", add)
+                          : fmt::format("`{}` taken from the names", remove);
+  }
+};
+
+struct Attempt {
+  Rewriting rewriting;
+  std::vector<ResolvedUpdate> resolved;
+  std::vector<std::string> missing;    // names as the adapter has them
+  std::vector<std::string> misshapen;  // with both shapes
+  std::string first;                   // name of the first that failed
+  bool works() const { return missing.empty() && misshapen.empty(); }
+  std::size_t failures() const { return missing.size() + misshapen.size(); }
+};
+
+std::string join_name(const std::string& module, const std::string& parameter) {
+  return module.empty() ? parameter : module + "." + parameter;
+}
+
+// True where `name` is `ending` or ends with it behind a dot.
+bool ends_with_components(std::string_view name, std::string_view ending) {
+  return name.ends_with(ending) &&
+         (name.size() == ending.size() || name[name.size() - ending.size() - 1] == '.');
+}
+
+template <std::size_t N>
+bool contains(const std::array<std::string_view, N>& list, std::string_view item) {
+  return std::find(list.begin(), list.end(), item) != list.end();
+}
+
+class Resolver {
+ public:
+  Resolver(const Adapter& adapter, const FoldTarget& target) : adapter_(adapter), target_(target) {
+    if (target_.tied_head && find_stored(kHead) == nullptr) tied_embedding_ = find_embedding();
+  }
+
+  std::vector<ResolvedUpdate> run() const {
+    Attempt nearest = attempt({});
+    if (nearest.works()) return finish(std::move(nearest));
+    const std::string lost = nearest.missing.empty() ? std::string() : nearest.missing.front();
+    if (auto found = choose(known_prefixes(), nearest)) return finish(std::move(*found));
+    if (auto found = choose(other_prefixes(lost), nearest)) return finish(std::move(*found));
+    refuse(nearest);
+  }
+
+ private:
+  const TensorInfo* find_stored(std::string_view name) const {
+    const auto at = std::lower_bound(
+        target_.tensors.begin(), target_.tensors.end(), name,
+        [](const TensorInfo& info, std::string_view sought) { return info.name < sought; });
+    return at != target_.tensors.end() && at->name == name ? &*at : nullptr;
+  }
+
+  // The one embedding that a tied head shares; null where there is none or more than one.
+  const TensorInfo* find_embedding() const {
+    const TensorInfo* found = nullptr;
+    for (const TensorInfo& info : target_.tensors) {
+      const bool fits = std::any_of(
+          kEmbeddings.begin(), kEmbeddings.end(),
+          [&](std::string_view ending) { return ends_with_components(info.name, ending); });
+      if (!fits) continue;
+      if (found != nullptr) return nullptr;
+      found = &info;
+    }
+    return found;
+  }
+
+  // The tensor called `name`; for the head of a tied model, the embedding that gives it its shape.
+  const TensorInfo* find(std::string_view name) const {
+    if (const TensorInfo* stored = find_stored(name)) return stored;
+    return name == kHead ? tied_embedding_ : nullptr;
+  }
+
+  Attempt attempt(const Rewriting& rewriting) const {
+    Attempt attempt;
+    attempt.rewriting = rewriting;
+    for (const Update& update : adapter_.updates()) {
+      const std::string plain = join_name(update.module, update.parameter);
+      std::string name = join_name(rewriting.apply(update.module), update.parameter);
+      const TensorInfo* tensor = find(name);
+      // What needs no rewriting keeps its name: an lm_head stands outside the prefixed part.
+      if (tensor == nullptr && (tensor = find(plain)) != nullptr) name = plain;
+      if (tensor == nullptr) {
+        if (attempt.works()) attempt.first = plain;
+        attempt.missing.push_back(plain);
+        continue;
+      }
+      ResolvedUpdate resolved{&update, std::move(name), false};
+      if (const std::string wrong = judge(update, *tensor, resolved.transposed); !wrong.empty()) {
+        if (attempt.works()) attempt.first = resolved.tensor;
+        attempt.misshapen.push_back(fmt::format("{} {}", resolved.tensor, wrong));
+      } else {
+        attempt.resolved.push_back(std::move(resolved));
+      }
+    }
+    return attempt;
+  }
+
+  // Empty if the update fits the tensor, else what is wrong.
+  std::string judge(const Update& update, const TensorInfo& tensor, bool& transposed) const {
+    if (!is_blendable(tensor.dtype)) return fmt::format("is of type {}", to_string(tensor.dtype));
+    const TensorInfo& first = adapter_.source().tensors()[update.first];
+    if (update.kind != UpdateKind::LowRank) {
+      if (tensor.shape == first.shape) return {};
+      return fmt::format("is {}, the adapter's is {}", shape_text(tensor.shape),
+                         shape_text(first.shape));
+    }
+    const TensorInfo& second = adapter_.source().tensors()[update.second];
+    const std::vector<std::uint64_t> linear = {second.shape[0], first.shape[1]};  // (out, in)
+    const std::vector<std::uint64_t> conv1d = {first.shape[1], second.shape[0]};
+    if (tensor.shape == linear && tensor.shape == conv1d) {
+      transposed = is_conv1d(update);
+      return {};
+    }
+    if (tensor.shape == linear) return {};
+    if (tensor.shape == conv1d) {
+      transposed = true;
+      return {};
+    }
+    return fmt::format("is {}, the adapter's is {}", shape_text(tensor.shape), shape_text(linear));
+  }
+
+  // For a square weight, whose shape cannot tell: by the model, then by the adapter's word.
+  bool is_conv1d(const Update& update) const {
+    if (contains(kConv1dModels, target_.model_type)) {
+      const std::size_t dot = update.module.rfind('.');
+      const std::string_view module = update.module;
+      return contains(kConv1dLayers, dot == module.npos ? module : module.substr(dot + 1));
+    }
+    return adapter_.fan_in_fan_out();
+  }
+
+  // The one way among `candidates` that works; more with different results are refused. Keeps the
+  // best failure in `nearest`.
+  std::optional<Attempt> choose(const std::vector<Rewriting>& candidates, Attempt& nearest) const {
+    std::vector<Attempt> working;
+    for (const Rewriting& rewriting : candidates) {
+      Attempt next = attempt(rewriting);
+      if (!next.works()) {
+        if (next.failures() < nearest.failures()) nearest = std::move(next);
+        continue;
+      }
+      const bool known = std::any_of(working.begin(), working.end(),
+                                     [&](const Attempt& other) { return same(other, next); });
+      if (!known) working.push_back(std::move(next));
+    }
+    if (working.empty()) return std::nullopt;
+    if (working.size() > 1) refuse_ambiguous(working);
+    return std::move(working.front());
+  }
+
+  static std::vector<Rewriting> known_prefixes() {
+    std::vector<Rewriting> all;
+    for (const std::string_view prefix : kPrefixes) {
+      all.push_back({std::string(prefix), {}});
+      all.push_back({{}, std::string(prefix)});
+    }
+    return all;
+  }
+
+  // Any other prefix that brings `lost`, a name of the adapter, to a tensor: one that the model
+  // puts before the name, or one that the name has and the model leaves out.
+  std::vector<Rewriting> other_prefixes(const std::string& lost) const {
+    std::vector<Rewriting> all;
+    if (lost.empty()) return all;
+    for (const TensorInfo& info : target_.tensors) {
+      if (info.name.size() == lost.size() || !ends_with_components(info.name, lost)) continue;
+      Rewriting rewriting{{}, info.name.substr(0, info.name.size() - lost.size())};
+      if (reaches_all(rewriting)) all.push_back(std::move(rewriting));
+    }
+    for (std::size_t dot = lost.find('.'); dot != lost.npos; dot = lost.find('.', dot + 1)) {
+      Rewriting rewriting{lost.substr(0, dot + 1), {}};
+      if (reaches_all(rewriting)) all.push_back(std::move(rewriting));
+    }
+    return all;
+  }
+
+  // A quick look before a whole attempt: does every update find some tensor?
+  bool reaches_all(const Rewriting& rewriting) const {
+    return std::all_of(
+        adapter_.updates().begin(), adapter_.updates().end(), [&](const Update& update) {
+          return find(join_name(rewriting.apply(update.module), update.parameter)) != nullptr ||
+                 find(join_name(update.module, update.parameter)) != nullptr;
+        });
+  }
+
+  static bool same(const Attempt& a, const Attempt& b) {
+    return std::equal(a.resolved.begin(), a.resolved.end(), b.resolved.begin(), b.resolved.end(),
+                      [](const ResolvedUpdate& x, const ResolvedUpdate& y) {
+                        return x.tensor == y.tensor && x.transposed == y.transposed;
+                      });
+  }
+
+  // By tensor; where several updates meet, a replacement comes before what is added to it.
+  std::vector<ResolvedUpdate> finish(Attempt attempt) const {
+    const auto order = [](const ResolvedUpdate& resolved) {
+      const UpdateKind kind = resolved.update->kind;
+      return std::tuple(std::string_view(resolved.tensor),
+                        kind == UpdateKind::Replace ? 0 : 1 + static_cast<int>(kind));
+    };
+    std::vector<ResolvedUpdate>& all = attempt.resolved;
+    std::sort(all.begin(), all.end(), [&](const ResolvedUpdate& a, const ResolvedUpdate& b) {
+      return order(a) < order(b);
+    });
+    const auto twice = std::adjacent_find(
+        all.begin(), all.end(),
+        [&](const ResolvedUpdate& a, const ResolvedUpdate& b) { return order(a) == order(b); });
+    if (twice != all.end()) {
+      throw Error(ErrorCode::Mismatch,
+                  fmt::format("two updates of the adapter `{}` would change the same tensor `{}`: "
+                              "those of `{}` and `{}`",
+                              adapter_.path(), twice->tensor, twice->update->module,
+                              std::next(twice)->update->module),
+                  TensorPlace{twice->tensor, std::nullopt, adapter_.path()});
+    }
+    return std::move(all);
+  }
+
+  std::string base_hint() const {
+    if (adapter_.base_model().empty()) return "is this the model that the adapter was trained on?";
+    return fmt::format("the adapter was trained on `{}`; is this that model?",
+                       adapter_.base_model());
+  }
+
+  [[noreturn]] void refuse(const Attempt& nearest) const {
+    const std::size_t all = adapter_.updates().size();
+    std::vector<std::string> parts;
+    if (!nearest.missing.empty()) {
+      parts.push_back(fmt::format("{} of its {} updates find no tensor ({})",
+                                  nearest.missing.size(), all,
+                                  list_text(nearest.missing, kMostNamed)));
+    }
+    if (!nearest.misshapen.empty()) {
+      parts.push_back(fmt::format("{} of its {} updates find one that does not fit ({})",
+                                  nearest.misshapen.size(), all,
+                                  list_text(nearest.misshapen, kMostNamed)));
+    }
+    std::string how;
+    if (!nearest.rewriting.is_identity()) {
+      how = fmt::format(" (nearest with {})", nearest.rewriting.text());
+    }
+    throw Error(ErrorCode::Mismatch,
+                fmt::format("the adapter `{}` does not fit the model{}: {}", adapter_.path(), how,
+                            fmt::format("{}", fmt::join(parts, "; "))),
+                TensorPlace{nearest.first, std::nullopt, adapter_.path()}, base_hint());
+  }
+
+  [[noreturn]] void refuse_ambiguous(const std::vector<Attempt>& working) const {
+    std::vector<std::string> ways;
+    for (const Attempt& attempt : working) {
+      ways.push_back(
+          fmt::format("{} (as in {})", attempt.rewriting.text(), attempt.resolved.front().tensor));
+    }
+    throw Error(ErrorCode::Mismatch,
+                fmt::format("the adapter `{}` fits the model in {} ways: {}", adapter_.path(),
+                            working.size(), list_text(ways, kMostNamed)),
+                TensorPlace{working.front().resolved.front().tensor, std::nullopt, adapter_.path()},
+                "rename the adapter's tensors so that they name the model's modules in full");
+  }
+
+  const Adapter& adapter_;
+  const FoldTarget& target_;
+  const TensorInfo* tied_embedding_ = nullptr;
+};
+
+}  // namespace
+
+std::vector<ResolvedUpdate> resolve(const Adapter& adapter, const FoldTarget& target) {
+  return Resolver(adapter, target).run();
+}
+
+}  // namespace thorns

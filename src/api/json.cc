@@ -1,0 +1,175 @@
+// The JSON documents of the public reports. Every document opens with its schema; fields are named
+// as in the structs of thorns.h. Text that is not valid UTF-8 is written with replacement
+// characters, so that writing a document never fails.
+#include "base/json.h"
+
+#include "thorns/thorns.h"
+
+namespace thorns {
+namespace {
+
+// nlohmann's own conversion of a list of strings keeps them as they are; lists of structs go
+// through this.
+template <typename Item, typename Convert>
+Json list_of(const std::vector<Item>& items, Convert convert) {
+  Json list = Json::array();
+  for (const Item& item : items) list.push_back(convert(item));
+  return list;
+}
+
+std::string document(const char* schema, const Json& fields) {
+  Json whole;
+  whole["schema"] = schema;
+  whole.update(fields);
+  return whole.dump(2, ' ', false, Json::error_handler_t::replace);
+}
+
+// Unknown parts of a place are left out.
+struct PlaceFields {
+  Json operator()(std::monostate) const { return nullptr; }
+  Json operator()(const KeySpan& span) const {
+    return {{"key_span", {{"text", span.text}, {"begin", span.begin}, {"end", span.end}}}};
+  }
+  Json operator()(const FilePlace& place) const {
+    Json fields = {{"file", place.path}};
+    if (place.offset) fields["offset"] = *place.offset;
+    if (place.line > 0) fields["line"] = place.line;
+    if (place.column > 0) fields["column"] = place.column;
+    return fields;
+  }
+  Json operator()(const TensorPlace& place) const {
+    Json fields = {{"tensor", place.tensor}};
+    if (place.element) fields["element"] = *place.element;
+    if (!place.source.empty()) fields["source"] = place.source;
+    return fields;
+  }
+};
+
+Json error_fields(const Error& error) {
+  return {{"code", to_string(error.code())},
+          {"message", error.message()},
+          {"hint", error.hint()},
+          {"where", std::visit(PlaceFields{}, error.where())}};
+}
+
+Json parameter_fields(const MethodParameter& parameter) {
+  return {{"name", parameter.name},
+          {"type", parameter.type},
+          {"default_value", parameter.default_value},
+          {"range", parameter.range},
+          {"help", parameter.help}};
+}
+
+Json method_fields(const MethodInfo& method) {
+  return {{"name", method.name},
+          {"summary", method.summary},
+          {"reference", method.reference},
+          {"models", method.models},
+          {"parameters", list_of(method.parameters, parameter_fields)}};
+}
+
+Json leaf_fields(const LeafReport& leaf) {
+  return {{"name", leaf.name},       {"path", leaf.path},   {"architecture", leaf.architecture},
+          {"tensors", leaf.tensors}, {"bytes", leaf.bytes}, {"dtypes", leaf.dtypes}};
+}
+
+Json adapter_fields(const AdapterReport& adapter) {
+  return {{"name", adapter.name},       {"path", adapter.path},
+          {"family", adapter.family},   {"base_model", adapter.base_model},
+          {"updates", adapter.updates}, {"bytes", adapter.bytes}};
+}
+
+Json shard_fields(const ShardReport& shard) {
+  return {{"file", shard.file}, {"tensors", shard.tensors}, {"bytes", shard.bytes}};
+}
+
+Json dropped_fields(const DroppedReport& dropped) {
+  return {{"tensor", dropped.tensor}, {"leaf", dropped.leaf}, {"reason", dropped.reason}};
+}
+
+Json plan_fields(const PlanReport& report) {
+  Json fields = {{"key", report.key},
+                 {"leaves", list_of(report.leaves, leaf_fields)},
+                 {"adapters", list_of(report.adapters, adapter_fields)},
+                 {"tensors", report.tensors},
+                 {"blended", report.blended},
+                 {"copied", report.copied},
+                 {"cast", report.cast},
+                 {"dropped", list_of(report.dropped, dropped_fields)},
+                 {"bytes_in", report.bytes_in},
+                 {"bytes_read", report.bytes_read},
+                 {"bytes_out", report.bytes_out},
+                 {"memory", report.memory},
+                 {"memory_ceiling", report.memory_ceiling},
+                 {"least_memory", report.least_memory},
+                 {"disk_needed", report.disk_needed},
+                 {"disk_free", report.disk_free}};
+  fields["seconds"] = report.seconds ? Json(*report.seconds) : Json(nullptr);
+  fields["shards"] = list_of(report.shards, shard_fields);
+  fields["warnings"] = report.warnings;
+  fields["problems"] = list_of(report.problems, error_fields);
+  return fields;
+}
+
+Json extreme_fields(const std::optional<AngleExtreme>& extreme) {
+  if (!extreme) return nullptr;
+  return {{"radians", extreme->radians}, {"tensor", extreme->tensor}};
+}
+
+Json node_fields(const NodeSummary& node) {
+  return {{"key", node.key},
+          {"method", node.method},
+          {"smallest", extreme_fields(node.smallest)},
+          {"largest", extreme_fields(node.largest)},
+          {"fell_back", node.fell_back}};
+}
+
+Json first_angles_fields(const FirstAngles& first) {
+  return {{"tensor", first.tensor},
+          {"angles", list_of(first.angles, [](const std::pair<std::string, double>& angle) {
+             return Json{{"key", angle.first}, {"radians", angle.second}};
+           })}};
+}
+
+}  // namespace
+
+std::string to_json(const KeyReport& report) {
+  return document("thorns/key/1", {{"canonical", report.canonical},
+                                   {"tree", report.tree},
+                                   {"legend", report.legend},
+                                   {"models", report.models},
+                                   {"adapters", report.adapters}});
+}
+
+std::string to_json(const std::vector<MethodInfo>& methods) {
+  return document("thorns/methods/1", {{"methods", list_of(methods, method_fields)}});
+}
+
+std::string to_json(const PlanReport& report) {
+  return document("thorns/plan/1", plan_fields(report));
+}
+
+std::string to_json(const MergeSummary& summary) {
+  return document("thorns/merge/1",
+                  {{"output", summary.output},
+                   {"blended", summary.blended},
+                   {"copied", summary.copied},
+                   {"cast", summary.cast},
+                   {"dropped", summary.dropped},
+                   {"bytes_read", summary.bytes_read},
+                   {"bytes_written", summary.bytes_written},
+                   {"peak_memory", summary.peak_memory},
+                   {"seconds", summary.seconds},
+                   {"elements", summary.elements},
+                   {"rounded", summary.rounded},
+                   {"clipped", summary.clipped},
+                   {"nonfinite", summary.nonfinite},
+                   {"nodes", list_of(summary.nodes, node_fields)},
+                   {"first_angles", list_of(summary.first_angles, first_angles_fields)},
+                   {"warnings", summary.warnings},
+                   {"plan", plan_fields(summary.plan)}});
+}
+
+std::string to_json(const Error& error) { return document("thorns/error/1", error_fields(error)); }
+
+}  // namespace thorns

@@ -1,0 +1,153 @@
+// thorns::merge: bind, plan, run, publish.
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <map>
+#include <string>
+
+#include "api/requests.h"
+#include "engine/engine.h"
+#include "output/writer.h"
+#include "plan/sink.h"
+
+namespace thorns {
+namespace {
+
+constexpr std::size_t kFirstAngles = 5;  // tensors whose angles the summary shows
+
+// Passes everything on to the writer and keeps what the summary tells.
+class Tally : public Sink {
+ public:
+  Tally(const Plan& plan, Sink& next) : plan_(plan), next_(next) {}
+
+  void write(std::size_t program, std::span<const std::byte> bytes) override {
+    next_.write(program, bytes);
+  }
+
+  void finished(std::size_t program, const TensorFacts& facts) override {
+    elements_ += plan_.programs[program].elements;
+    rounded_ += facts.rounded;
+    clipped_ += facts.clipped;
+    nonfinite_ += facts.nonfinite;
+    const std::string& tensor = plan_.programs[program].tensor;
+    FirstAngles first{tensor, {}};
+    for (const NodeFacts& node : facts.nodes) {
+      NodeSummary& summary = nodes_[node.recipe_node];
+      summary.fell_back += node.fell_back ? 1 : 0;
+      if (!node.angle) continue;
+      first.angles.emplace_back(plan_.recipe.nodes[node.recipe_node].key, *node.angle);
+      if (!summary.smallest || *node.angle < summary.smallest->radians) {
+        summary.smallest = AngleExtreme{*node.angle, tensor};
+      }
+      if (!summary.largest || *node.angle > summary.largest->radians) {
+        summary.largest = AngleExtreme{*node.angle, tensor};
+      }
+    }
+    if (!first.angles.empty() && first_angles_.size() < kFirstAngles) {
+      first_angles_.push_back(std::move(first));
+    }
+    next_.finished(program, facts);
+  }
+
+  void fill(MergeSummary& summary) const {
+    summary.elements = elements_;
+    summary.rounded = rounded_;
+    summary.clipped = clipped_;
+    summary.nonfinite = nonfinite_;
+    summary.first_angles = first_angles_;
+    for (const auto& [index, node] : nodes_) {
+      NodeSummary complete = node;
+      complete.key = plan_.recipe.nodes[index].key;
+      complete.method = std::get<BlendNode>(plan_.recipe.nodes[index].node).method->name();
+      summary.nodes.push_back(std::move(complete));
+    }
+  }
+
+ private:
+  const Plan& plan_;
+  Sink& next_;
+  std::uint64_t elements_ = 0;
+  std::uint64_t rounded_ = 0;
+  std::uint64_t clipped_ = 0;
+  std::uint64_t nonfinite_ = 0;
+  std::map<std::size_t, NodeSummary> nodes_;  // by recipe node
+  std::vector<FirstAngles> first_angles_;
+};
+
+// Resident memory at its highest. getrusage would count what the parent held when it started this
+// process, so Linux is asked for the figure of this address space.
+std::uint64_t peak_memory() {
+  std::ifstream status("/proc/self/status");
+  std::string word;
+  while (status >> word) {
+    std::uint64_t kilobytes = 0;
+    if (word == "VmHWM:" && status >> kilobytes) return kilobytes * 1024;
+  }
+  struct ::rusage usage {};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
+}
+
+// One error out of all problems: the first, with the number of the others.
+[[noreturn]] void refuse(const std::vector<Error>& problems) {
+  const Error& first = problems.front();
+  if (problems.size() == 1) throw first;
+  const std::string others = std::to_string(problems.size() - 1) +
+                             (problems.size() == 2 ? " more problem" : " more problems") +
+                             "; `thorns plan` lists all of them";
+  throw Error(first.code(), first.message(), first.where(),
+              first.hint().empty() ? others : first.hint() + "; " + others);
+}
+
+Started announce(const Plan& plan) {
+  Started job;
+  job.key = plan.recipe.key;
+  job.title = plan.recipe.settings.name;
+  job.leaves = plan.leaves.size();
+  job.adapters = plan.adapters.size();
+  job.tensors = plan.programs.size();
+  job.bytes_in = plan.bytes_in;
+  job.bytes_out = plan.bytes_out;
+  job.memory = plan.memory.total();
+  return job;
+}
+
+}  // namespace
+
+const char* version() { return THORNS_VERSION; }
+
+MergeSummary merge(const MergeOptions& options, Observer& observer) {
+  const auto begin = std::chrono::steady_clock::now();
+  Disk& disk = real_disk();
+  if (options.output.empty())
+    throw Error(ErrorCode::BadUsage, "no output folder is given", Where{}, "use -o DIR");
+  PlanResult made = make_plan(disk, bind(disk, options), plan_options(options));
+  if (!made.problems.empty()) refuse(made.problems);
+  const Plan& plan = made.plan;
+  for (const std::string& warning : plan.warnings) observer.warning(warning);
+
+  const auto writer = CheckpointWriter::create(disk, plan, {options.output, options.force});
+  observer.started(announce(plan));
+  Tally tally(plan, *writer);
+  const EngineFacts facts = run(plan, tally, observer, {options.allow_nonfinite});
+  writer->publish();
+
+  MergeSummary summary;
+  summary.plan = describe(plan);
+  summary.output = options.output;
+  summary.blended = summary.plan.blended;
+  summary.copied = summary.plan.copied;
+  summary.cast = summary.plan.cast;
+  summary.dropped = plan.dropped.size();
+  summary.bytes_read = facts.bytes_read;
+  summary.bytes_written = facts.bytes_written;
+  summary.warnings = plan.warnings;
+  tally.fill(summary);
+  summary.peak_memory = peak_memory();
+  summary.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  return summary;
+}
+
+}  // namespace thorns

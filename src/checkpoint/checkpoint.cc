@@ -1,0 +1,253 @@
+#include "checkpoint/checkpoint.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include "base/text.h"
+#include "checkpoint/config.h"
+#include "checkpoint/index.h"
+#include "checkpoint/json_events.h"
+#include "checkpoint/quantised.h"
+#include "checkpoint/shards.h"
+#include "thorns/error.h"
+
+namespace thorns {
+namespace {
+
+constexpr const char* kWholeFile = "model.safetensors";
+constexpr const char* kIndexFile = "model.safetensors.index.json";
+constexpr const char* kAdapterFile = "adapter_model.safetensors";
+constexpr std::uint64_t kMostGenerationConfigBytes = 1'000'000;
+constexpr std::size_t kMostNamed = 12;  // names spelled out in a message
+
+constexpr std::array<std::string_view, 16> kTokenizerFiles = {"tokenizer.json",
+                                                              "tokenizer.model",
+                                                              "tokenizer_config.json",
+                                                              "special_tokens_map.json",
+                                                              "added_tokens.json",
+                                                              "vocab.json",
+                                                              "vocab.txt",
+                                                              "merges.txt",
+                                                              "spiece.model",
+                                                              "sentencepiece.bpe.model",
+                                                              "tekken.json",
+                                                              "chat_template.jinja",
+                                                              "chat_template.json",
+                                                              "preprocessor_config.json",
+                                                              "processor_config.json",
+                                                              "video_preprocessor_config.json"};
+constexpr const char* kTemplateFolder = "additional_chat_templates";
+
+// What a model folder holds besides its weights.
+struct SideFiles {
+  Json config;
+  std::optional<std::string> generation_config;
+  std::vector<std::string> tokenizer;
+};
+
+class OpenCheckpoint final : public Checkpoint {
+ public:
+  OpenCheckpoint(std::string path, std::unique_ptr<ShardedSource> source, SideFiles side)
+      : path_(std::move(path)), source_(std::move(source)), side_(std::move(side)) {
+    for (std::size_t i = 0; i < source_->file_count(); ++i) {
+      files_.push_back({source_->file_path(i), source_->file_size(i)});
+    }
+    std::sort(files_.begin(), files_.end(),
+              [](const InputFile& a, const InputFile& b) { return a.path < b.path; });
+  }
+
+  const std::string& path() const override { return path_; }
+  const std::vector<InputFile>& files() const override { return files_; }
+  const Json& config() const override { return side_.config; }
+  const std::optional<std::string>& generation_config() const override {
+    return side_.generation_config;
+  }
+  const std::vector<std::string>& tokenizer_files() const override { return side_.tokenizer; }
+
+  std::span<const TensorInfo> tensors() const override { return source_->tensors(); }
+  void read(std::size_t tensor, std::uint64_t first, std::span<std::byte> to) const override {
+    source_->read(tensor, first, to);
+  }
+  void will_need(std::size_t tensor, std::uint64_t first, std::uint64_t count) const override {
+    source_->will_need(tensor, first, count);
+  }
+  std::string file_of(std::size_t tensor) const override { return source_->file_of(tensor); }
+
+ private:
+  std::string path_;
+  std::unique_ptr<ShardedSource> source_;
+  SideFiles side_;
+  std::vector<InputFile> files_;
+};
+
+bool is_file(Disk& disk, const std::string& path) {
+  try {
+    return !disk.stat(path).is_folder;
+  } catch (const Error& error) {
+    if (error.code() == ErrorCode::NotFound) return false;  // a link to nowhere included
+    throw;
+  }
+}
+
+// Formats that people keep weights in and that thorns does not read.
+struct ForeignFormat {
+  std::string_view ending;
+  const char* what;
+};
+constexpr std::array<ForeignFormat, 9> kForeignFormats = {{
+    {".bin", "PyTorch .bin weights"},
+    {".pt", "PyTorch .pt weights"},
+    {".pth", "PyTorch .pth weights"},
+    {".ckpt", "PyTorch .ckpt weights"},
+    {".gguf", "GGUF weights"},
+    {".h5", "TensorFlow .h5 weights"},
+    {".msgpack", "Flax .msgpack weights"},
+    {".npz", "NumPy .npz weights"},
+    {".onnx", "ONNX weights"},
+}};
+
+void refuse_foreign(const std::string& name, const std::string& path) {
+  for (const auto& [ending, what] : kForeignFormats) {
+    if (!name.ends_with(ending)) continue;
+    // Leftovers of training, not weights.
+    if (name == "training_args.bin" || name == "optimizer.pt" || name == "scheduler.pt") continue;
+    throw Error(ErrorCode::Unsupported, fmt::format("{} cannot be read yet: `{}`", what, path),
+                FilePlace{path}, "convert the model to safetensors");
+  }
+}
+
+// The weights file of a folder that has neither model.safetensors nor an index.
+std::string only_weights_file(const std::string& folder, const std::vector<std::string>& names) {
+  std::vector<std::string> candidates;
+  bool adapter = false;
+  for (const std::string& name : names) {
+    if (name == kAdapterFile || name == "adapter_config.json") adapter = true;
+    if (name != kAdapterFile && name.ends_with(".safetensors")) candidates.push_back(name);
+  }
+  const auto part = std::find_if(candidates.begin(), candidates.end(),
+                                 [](const auto& name) { return shard_count_of(name) > 1; });
+  if (part != candidates.end()) {
+    throw Error(ErrorCode::NotFound,
+                fmt::format("`{}` holds shards such as {}, but their index {} is missing", folder,
+                            *part, kIndexFile),
+                FilePlace{folder}, "fetch the index, too");
+  }
+  if (candidates.size() == 1) return candidates.front();
+  if (candidates.size() > 1) {
+    throw Error(ErrorCode::Mismatch,
+                fmt::format("`{}` holds {} safetensors files and none is called {}: {}", folder,
+                            candidates.size(), kWholeFile, list_text(candidates, kMostNamed)),
+                FilePlace{folder}, "name the one that is meant, not the folder");
+  }
+  if (adapter) {
+    throw Error(ErrorCode::Mismatch, fmt::format("`{}` is an adapter, not a model", folder),
+                FilePlace{folder}, "an adapter is folded into a model: Model[Adapter]");
+  }
+  for (const std::string& name : names) refuse_foreign(name, join_path(folder, name));
+  throw Error(ErrorCode::NotFound, fmt::format("there are no weights in `{}`", folder),
+              FilePlace{folder},
+              "a model folder holds model.safetensors, or shards and " + std::string(kIndexFile));
+}
+
+std::unique_ptr<ShardedSource> open_sharded(Disk& disk, const std::string& folder) {
+  const std::string index_path = join_path(folder, kIndexFile);
+  const ShardIndex index = read_shard_index(disk, index_path);
+  std::vector<std::string> paths;
+  std::vector<std::string> missing;
+  for (const std::string& name : index.files) {
+    paths.push_back(join_path(folder, name));
+    if (!is_file(disk, paths.back())) missing.push_back(name);
+  }
+  if (!missing.empty()) {
+    throw Error(ErrorCode::NotFound,
+                fmt::format("{} of the {} shards of `{}` are missing: {}", missing.size(),
+                            index.files.size(), folder, list_text(missing, kMostNamed)),
+                FilePlace{index_path}, "fetch the missing files");
+  }
+  auto source = std::make_unique<ShardedSource>(disk, std::move(paths));
+  check_shard_index(index, *source, index_path);
+  return source;
+}
+
+std::vector<std::string> find_tokenizer_files(Disk& disk, const std::string& folder,
+                                              const std::vector<std::string>& names) {
+  std::vector<std::string> found;
+  for (const std::string& name : names) {
+    const bool known =
+        std::find(kTokenizerFiles.begin(), kTokenizerFiles.end(), name) != kTokenizerFiles.end();
+    const bool code = name.starts_with("tokenization_") && name.ends_with(".py");
+    if ((known || code) && is_file(disk, join_path(folder, name))) found.push_back(name);
+    if (name != kTemplateFolder || !disk.stat(join_path(folder, name)).is_folder) continue;
+    for (const std::string& inner : disk.list(join_path(folder, name))) {
+      if (inner.ends_with(".jinja")) found.push_back(join_path(name, inner));
+    }
+  }
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
+std::unique_ptr<Checkpoint> open_folder(Disk& disk, const std::string& folder) {
+  const std::vector<std::string> names = disk.list(folder);
+  const auto has = [&](const char* name) {
+    return std::binary_search(names.begin(), names.end(), name);
+  };
+  SideFiles side;
+  if (has("config.json")) {
+    const std::string path = join_path(folder, "config.json");
+    side.config = read_json_file(disk, path);
+    if (!side.config.is_object()) {
+      throw Error(ErrorCode::Corrupt, fmt::format("`{}` is not a JSON object", path),
+                  FilePlace{path});
+    }
+  }
+  refuse_quantised_config(side.config, folder);
+  refuse_modelopt(disk, folder);
+
+  std::unique_ptr<ShardedSource> source;
+  if (has(kIndexFile)) {
+    source = open_sharded(disk, folder);
+  } else {
+    const std::string file = has(kWholeFile) ? kWholeFile : only_weights_file(folder, names);
+    source =
+        std::make_unique<ShardedSource>(disk, std::vector<std::string>{join_path(folder, file)});
+  }
+  refuse_quantised_tensors(*source, folder);
+
+  if (has("generation_config.json")) {
+    const std::string path = join_path(folder, "generation_config.json");
+    side.generation_config = read_text(disk, path, kMostGenerationConfigBytes);
+    refuse_lfs_pointer(*side.generation_config, path);
+  }
+  side.tokenizer = find_tokenizer_files(disk, folder, names);
+  return std::make_unique<OpenCheckpoint>(folder, std::move(source), std::move(side));
+}
+
+std::unique_ptr<Checkpoint> open_file(Disk& disk, const std::string& path) {
+  const std::string name = base_name(path);
+  refuse_foreign(name, path);
+  if (name.ends_with(".json")) {
+    throw Error(ErrorCode::Unsupported, fmt::format("`{}` holds no weights", path), FilePlace{path},
+                "name its folder instead");
+  }
+  if (const std::size_t count = shard_count_of(name); count > 1) {
+    throw Error(ErrorCode::Mismatch, fmt::format("`{}` is one of {} parts of a model", path, count),
+                FilePlace{path}, "name its folder instead");
+  }
+  auto source = std::make_unique<ShardedSource>(disk, std::vector<std::string>{path});
+  refuse_quantised_tensors(*source, path);
+  return std::make_unique<OpenCheckpoint>(path, std::move(source), SideFiles{});
+}
+
+}  // namespace
+
+std::unique_ptr<Checkpoint> open_checkpoint(Disk& disk, const std::string& path) {
+  if (!disk.exists(path)) {
+    throw Error(ErrorCode::NotFound, fmt::format("there is no model at `{}`", path),
+                FilePlace{path}, "give a model folder or a .safetensors file");
+  }
+  return disk.stat(path).is_folder ? open_folder(disk, path) : open_file(disk, path);
+}
+
+}  // namespace thorns

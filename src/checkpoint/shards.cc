@@ -1,0 +1,118 @@
+#include "checkpoint/shards.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "checkpoint/safetensors.h"
+#include "thorns/error.h"
+
+namespace thorns {
+
+OpenFiles::OpenFiles(Disk& disk, std::vector<std::string> paths)
+    : disk_(disk), slots_(paths.size()) {
+  for (std::size_t i = 0; i < paths.size(); ++i) slots_[i].path = std::move(paths[i]);
+}
+
+std::shared_ptr<const ReadFile> OpenFiles::get(std::size_t index) const {
+  const std::lock_guard lock(mutex_);
+  Slot& slot = slots_.at(index);
+  slot.last_use = ++clock_;
+  if (slot.file) return slot.file;
+  if (open_ == kMostOpen) close_oldest();
+  std::shared_ptr<const ReadFile> file = disk_.open(slot.path);
+  if (slot.seen && file->size() != slot.size) {
+    throw Error(ErrorCode::Corrupt,
+                fmt::format("`{}` changed while it was in use: it had {} bytes and has {} now",
+                            slot.path, slot.size, file->size()),
+                FilePlace{slot.path});
+  }
+  slot.size = file->size();
+  slot.seen = true;
+  slot.file = std::move(file);
+  ++open_;
+  return slot.file;
+}
+
+void OpenFiles::close_oldest() const {
+  Slot* oldest = nullptr;
+  for (Slot& slot : slots_) {
+    if (slot.file && (oldest == nullptr || slot.last_use < oldest->last_use)) oldest = &slot;
+  }
+  if (oldest == nullptr) return;
+  oldest->file.reset();
+  --open_;
+}
+
+ShardedSource::ShardedSource(Disk& disk, std::vector<std::string> paths)
+    : files_(disk, std::move(paths)) {
+  struct Row {
+    SafetensorsEntry entry;
+    std::size_t file;
+  };
+  std::vector<Row> rows;
+  for (std::size_t file = 0; file < files_.size(); ++file) {
+    const auto open = files_.get(file);
+    sizes_.push_back(open->size());
+    for (SafetensorsEntry& entry : read_safetensors_header(*open).entries) {
+      rows.push_back({std::move(entry), file});
+    }
+  }
+  std::sort(rows.begin(), rows.end(),
+            [](const Row& a, const Row& b) { return a.entry.info.name < b.entry.info.name; });
+  const auto twice = std::adjacent_find(rows.begin(), rows.end(), [](const Row& a, const Row& b) {
+    return a.entry.info.name == b.entry.info.name;
+  });
+  if (twice != rows.end()) {
+    const auto [first, second] = std::minmax(twice->file, std::next(twice)->file);
+    throw Error(ErrorCode::Corrupt,
+                fmt::format("tensor `{}` is in two files, `{}` and `{}`", twice->entry.info.name,
+                            files_.path(first), files_.path(second)),
+                FilePlace{files_.path(second)},
+                "the files may come from different versions; fetch the folder again");
+  }
+  infos_.reserve(rows.size());
+  places_.reserve(rows.size());
+  for (Row& row : rows) {
+    infos_.push_back(std::move(row.entry.info));
+    places_.push_back({row.entry.offset, row.file});
+  }
+}
+
+void ShardedSource::read(std::size_t tensor, std::uint64_t first, std::span<std::byte> to) const {
+  if (tensor >= infos_.size()) {
+    throw Error(ErrorCode::Internal,
+                fmt::format("tensor {} of {} was asked for", tensor, infos_.size()));
+  }
+  const TensorInfo& info = infos_[tensor];
+  const std::size_t size = size_of(info.dtype);
+  if (to.size() % size != 0 || first > info.elements || to.size() / size > info.elements - first) {
+    throw Error(ErrorCode::Internal,
+                fmt::format("{} bytes from element {} were asked for, the tensor has {} elements "
+                            "of {} bytes",
+                            to.size(), first, info.elements, size),
+                TensorPlace{info.name, first, file_of(tensor)});
+  }
+  if (to.empty()) return;
+  const Place& place = places_[tensor];
+  files_.get(place.file)->read(place.offset + first * size, to);
+}
+
+void ShardedSource::will_need(std::size_t tensor, std::uint64_t first, std::uint64_t count) const {
+  if (tensor >= infos_.size() || first >= infos_[tensor].elements) return;
+  const std::size_t size = size_of(infos_[tensor].dtype);
+  const std::uint64_t within = std::min(count, infos_[tensor].elements - first);
+  if (within == 0) return;
+  const Place& place = places_[tensor];
+  try {
+    files_.get(place.file)->will_need(place.offset + first * size, within * size);
+  } catch (const Error&) {
+    return;  // only advice: the read that follows reports what is wrong
+  }
+}
+
+std::string ShardedSource::file_of(std::size_t tensor) const {
+  return tensor < places_.size() ? files_.path(places_[tensor].file) : std::string();
+}
+
+}  // namespace thorns

@@ -1,0 +1,458 @@
+#include "cli/arguments.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <functional>
+#include <memory>
+#include <sstream>
+
+#include "cli/help.h"
+#include "cli/options.h"
+#include "thorns/words.h"
+
+namespace thorns::cli {
+namespace {
+
+constexpr std::size_t kMostThreads = 1024;
+constexpr const char* kDtypes = "float32|float16|bfloat16";
+constexpr const char* kProgressModes = "auto|always|never";
+
+[[noreturn]] void refuse(const std::string& message, const std::string& hint = {}) {
+  throw Error(ErrorCode::BadUsage, message, {}, hint);
+}
+
+// ---------------------------------------------------------------- values
+
+std::uint64_t size_value(const std::string& option, const std::string& value) {
+  const auto bytes = parse_size(value);
+  if (!bytes) {
+    refuse(fmt::format("`{}` needs a size, found `{}`", option, value),
+           "sizes are written 500MB or 5GB; units are decimal");
+  }
+  return *bytes;
+}
+
+Dtype dtype_value(const std::string& value) {
+  const auto dtype = output_dtype(value);
+  if (!dtype) {
+    refuse(fmt::format("`--dtype` needs float32, float16 or bfloat16, found `{}`", value),
+           did_you_mean(value, std::vector<std::string>{"float32", "float16", "bfloat16"}));
+  }
+  return *dtype;
+}
+
+std::size_t threads_value(const std::string& value) {
+  std::size_t threads = 0;
+  const char* const end = value.data() + value.size();
+  const auto [stop, code] = std::from_chars(value.data(), end, threads);
+  if (code != std::errc{} || stop != end || threads < 1 || threads > kMostThreads) {
+    refuse(fmt::format("`--threads` needs a number from 1 to {}, found `{}`", kMostThreads, value));
+  }
+  return threads;
+}
+
+ProgressMode progress_value(const std::string& value) {
+  if (value == "auto") return ProgressMode::Auto;
+  if (value == "always") return ProgressMode::Always;
+  if (value == "never") return ProgressMode::Never;
+  refuse(fmt::format("`--progress` needs auto, always or never, found `{}`", value),
+         did_you_mean(value, std::vector<std::string>{"auto", "always", "never"}));
+}
+
+std::pair<std::string, std::string> binding_value(const std::string& option,
+                                                  const std::string& value) {
+  const std::size_t equals = value.find('=');
+  if (equals == std::string::npos || equals == 0 || equals + 1 == value.size()) {
+    refuse(fmt::format("`{}` needs NAME=WHERE, found `{}`", option, value),
+           fmt::format("for example {} Name=path/to/folder", option));
+  }
+  return {value.substr(0, equals), value.substr(equals + 1)};
+}
+
+std::vector<std::string> split(const std::string& text, char separator) {
+  std::vector<std::string> parts;
+  std::istringstream stream(text);
+  for (std::string part; std::getline(stream, part, separator);) {
+    if (!part.empty()) parts.push_back(part);
+  }
+  return parts;
+}
+
+// ---------------------------------------------------------------- groups of options
+
+void declare_inputs(OptionTable& table, MergeOptions& options) {
+  table.positional("RECIPE",
+                   "What to build: a key such as \"{A+B}\", the path of a recipe file (YAML), or - "
+                   "for a recipe on standard input. A single word that names an existing file is "
+                   "the file.",
+                   options.recipe);
+  table.group("Models and adapters");
+  table.repeated(
+      "-m,--model", "NAME=WHERE",
+      "Bind a model's name in the recipe to a folder or weights file. Repeatable. Default: names "
+      "are looked up in the --path folders, then taken as folders.",
+      [&options](const std::string& value) {
+        options.inputs.models.push_back(binding_value("--model", value));
+      });
+  table.repeated("-a,--adapter", "NAME=WHERE",
+                 "Bind an adapter's name in the recipe to a folder. Repeatable. Default: as for "
+                 "--model.",
+                 [&options](const std::string& value) {
+                   options.inputs.adapters.push_back(binding_value("--adapter", value));
+                 });
+  table.repeated("--path", "DIR",
+                 "Look names up here: DIR/NAME is a model if it holds config.json and an adapter "
+                 "if it holds adapter_config.json; a blank in a name also matches - or _. "
+                 "Repeatable. The folders of the variable THORNS_PATH, separated by `:`, come "
+                 "after these. Default: none.",
+                 [&options](const std::string& value) { options.inputs.paths.push_back(value); });
+}
+
+void declare_result(OptionTable& table, MergeOptions& options) {
+  table.once("--dtype", kDtypes,
+             "Type of the output's floating tensors. Default: the recipe's, else that of the "
+             "first model.",
+             [&options](const std::string& value) { options.dtype = dtype_value(value); });
+  table.once("--shard-size", "SIZE",
+             "Largest size of one weights file, in decimal units: 5GB, 500MB. Default: the "
+             "recipe's, else 5GB.",
+             [&options](const std::string& value) {
+               options.shard_size = size_value("--shard-size", value);
+             });
+  table.once("--tokenizer", "NAME",
+             "The model whose tokenizer files are copied. Default: the recipe's, else the first "
+             "model that has them.",
+             [&options](const std::string& value) { options.tokenizer = value; });
+}
+
+void declare_force(OptionTable& table, MergeOptions& options) {
+  table.flag("--force",
+             "Replace a finished folder. The old one is kept until the new one is complete. "
+             "Default: an existing folder is an error.",
+             options.force);
+}
+
+void declare_machine(OptionTable& table, MergeOptions& options) {
+  table.group("Machine");
+  table.once(
+      "--memory", "SIZE",
+      "Ceiling on resident memory; a recipe that cannot keep it is refused before a byte is "
+      "read. Default: 512MB.",
+      [&options](const std::string& value) { options.memory = size_value("--memory", value); });
+  table.once("-j,--threads", "N", "Worker threads. Default: all cores.",
+             [&options](const std::string& value) { options.threads = threads_value(value); });
+}
+
+void declare_volume(OptionTable& table, Talk& talk) {
+  table.flag("-q,--quiet", "Say nothing but warnings and errors. Default: off.", talk.quiet);
+  table.flag("-v,--verbose",
+             "Give whole lists (dropped tensors, shards, warnings) instead of their beginning. "
+             "Default: off.",
+             talk.verbose);
+}
+
+void declare_json(OptionTable& table, Talk& talk) {
+  table.flag("--json",
+             "Write one JSON document to standard output, errors included. Default: off, text for "
+             "people.",
+             talk.json);
+}
+
+void refuse_both_volumes(const Talk& talk) {
+  if (talk.quiet && talk.verbose) refuse("`--quiet` and `--verbose` exclude each other");
+}
+
+// ---------------------------------------------------------------- verbs
+
+// A verb's options, bound to arguments that live as long as this.
+struct VerbParser {
+  explicit VerbParser(const std::string& name) : app("", name) {
+    app.set_help_flag();  // declared last, so that it stands last
+  }
+  CLI::App app;
+  std::function<Command()> finish;  // after a parse: what no single option can check
+};
+
+std::unique_ptr<VerbParser> merge_parser() {
+  auto parser = std::make_unique<VerbParser>("merge");
+  auto arguments = std::make_shared<MergeArguments>();
+  MergeOptions& options = arguments->options;
+  OptionTable table(parser->app);
+  table.group("Recipe");
+  declare_inputs(table, options);
+  table.group("Result");
+  table.once("-o,--output", "DIR",
+             "The folder to make; required. It appears when it is complete, and must not exist "
+             "before, unless --force is given.",
+             [&options](const std::string& value) { options.output = value; });
+  declare_result(table, options);
+  declare_force(table, options);
+  table.flag("--allow-nonfinite",
+             "Count NaN and Inf in inputs and output and go on. Default: the first one stops the "
+             "merge, with its tensor and element.",
+             options.allow_nonfinite);
+  declare_machine(table, options);
+  table.group("Talk");
+  declare_volume(table, arguments->talk);
+  table.once(
+      "--progress", kProgressModes,
+      "The progress line on standard error. auto: one line that is redrawn on a terminal, "
+      "a line every 10 seconds elsewhere. Default: auto.",
+      [arguments](const std::string& value) { arguments->talk.progress = progress_value(value); });
+  declare_json(table, arguments->talk);
+  parser->finish = [arguments, &app = parser->app]() -> Command {
+    if (app.count("RECIPE") == 0) {
+      refuse("merge needs a recipe",
+             "a key in quotes, a recipe file, or - for standard input; see `thorns merge --help`");
+    }
+    if (arguments->options.output.empty()) {
+      refuse("merge needs a folder to write", "add -o DIR");
+    }
+    refuse_both_volumes(arguments->talk);
+    return *arguments;
+  };
+  return parser;
+}
+
+std::unique_ptr<VerbParser> plan_parser() {
+  auto parser = std::make_unique<VerbParser>("plan");
+  auto arguments = std::make_shared<PlanArguments>();
+  MergeOptions& options = arguments->options;
+  OptionTable table(parser->app);
+  table.group("Recipe");
+  declare_inputs(table, options);
+  table.group("Result");
+  table.once("-o,--output", "DIR",
+             "The folder that merge would make: checked for what is there already and for free "
+             "space. Default: no folder is checked, the free space is that of the current one.",
+             [&options](const std::string& value) { options.output = value; });
+  declare_result(table, options);
+  declare_force(table, options);
+  declare_machine(table, options);
+  table.group("Talk");
+  table.once("--explain", "TENSOR",
+             "Show how one output tensor is made, step by step and with the source of each number, "
+             "instead of the plan. Default: none.",
+             [arguments](const std::string& value) { arguments->explain = value; });
+  declare_volume(table, arguments->talk);
+  declare_json(table, arguments->talk);
+  parser->finish = [arguments, &app = parser->app]() -> Command {
+    if (app.count("RECIPE") == 0) {
+      refuse("plan needs a recipe",
+             "a key in quotes, a recipe file, or - for standard input; see `thorns plan --help`");
+    }
+    if (!arguments->explain.empty() && arguments->talk.json) {
+      refuse("`--explain` is text and excludes `--json`");
+    }
+    refuse_both_volumes(arguments->talk);
+    return *arguments;
+  };
+  return parser;
+}
+
+std::unique_ptr<VerbParser> key_parser() {
+  auto parser = std::make_unique<VerbParser>("key");
+  auto arguments = std::make_shared<KeyArguments>();
+  OptionTable table(parser->app);
+  table.group("Key");
+  table.positional("KEY", "The key, in quotes, or - for a key on standard input.", arguments->key);
+  table.group("Talk");
+  declare_json(table, arguments->talk);
+  parser->finish = [arguments, &app = parser->app]() -> Command {
+    if (app.count("KEY") == 0) {
+      refuse("key needs a key", "for example: thorns key \"{A+B}\"");
+    }
+    return *arguments;
+  };
+  return parser;
+}
+
+std::unique_ptr<VerbParser> methods_parser() {
+  auto parser = std::make_unique<VerbParser>("methods");
+  auto arguments = std::make_shared<MethodsArguments>();
+  OptionTable table(parser->app);
+  table.group("Method");
+  table.positional("NAME",
+                   "The method to explain with its parameters. Default: all methods, a line each.",
+                   arguments->name);
+  table.group("Talk");
+  declare_json(table, arguments->talk);
+  parser->finish = [arguments]() -> Command { return *arguments; };
+  return parser;
+}
+
+std::unique_ptr<VerbParser> completion_parser() {
+  auto parser = std::make_unique<VerbParser>("completion");
+  auto arguments = std::make_shared<CompletionArguments>();
+  OptionTable table(parser->app);
+  table.group("Shell");
+  table.positional("SHELL", "bash, zsh or fish.", arguments->shell);
+  parser->finish = [arguments]() -> Command {
+    const auto& shells = completion_shells();
+    if (std::find(shells.begin(), shells.end(), arguments->shell) == shells.end()) {
+      refuse(arguments->shell.empty()
+                 ? "completion needs a shell"
+                 : fmt::format("there is no completion for `{}`", arguments->shell),
+             "one of bash, zsh, fish");
+    }
+    return *arguments;
+  };
+  return parser;
+}
+
+struct Verb {
+  std::string name;
+  VerbHelp help;
+  std::unique_ptr<VerbParser> (*declare)();
+
+  std::unique_ptr<VerbParser> parser() const {
+    auto parser = declare();
+    parser->app.set_help_flag("-h,--help", "Show this text.")->group("Talk");
+    return parser;
+  }
+};
+
+const std::vector<Verb>& verbs() {
+  static const std::vector<Verb> list = {
+      {"merge",
+       {"merge RECIPE -o DIR", "build the model that the recipe describes",
+        "Build the model that a recipe describes. Every input tensor is read once, the whole "
+        "recipe is evaluated tensor by tensor, and the finished checkpoint is written once; "
+        "nothing in between touches the disk. A merge that fails or is interrupted leaves no "
+        "folder that looks finished.",
+        "  Merge two models half and half:\n"
+        "    thorns merge \"{A+B}\" -m A=path/to/a -m B=path/to/b -o AB\n\n"
+        "  Fold an adapter into each half first, names looked up in two folders:\n"
+        "    thorns merge \"{A[LoraOne]+B[LoraTwo]}\" --path models --path loras -o AB\n\n"
+        "  A recipe file, written as bfloat16 in files of at most 2 GB:\n"
+        "    thorns merge recipe.yaml --dtype bfloat16 --shard-size 2GB -o Mine\n"},
+       merge_parser},
+      {"plan",
+       {"plan RECIPE", "what merge would read, write, need and take",
+        "Say what merge would read, write, need and take, and everything that it would refuse. "
+        "Opens headers only and writes nothing. Exit code 1 or 2 where merge would refuse.",
+        "  What would this merge need, and would it work?\n"
+        "    thorns plan \"{A+B[Lora]}\" --path models --path loras -o AB\n\n"
+        "  How is one tensor made?\n"
+        "    thorns plan \"{A+B}\" --path models \\\n"
+        "           --explain model.layers.0.mlp.up_proj.weight\n"},
+       plan_parser},
+      {"key",
+       {"key KEY", "read a key back: its tree, canonical form and legend",
+        "Read an ensemble key back: the tree of what it builds, its canonical form, and what its "
+        "brackets mean. Looks at no file.",
+        "  thorns key \"({({A+B}[L])+C}{D})\"\n"},
+       key_parser},
+      {"methods",
+       {"methods [NAME]", "the merge methods, their parameters and sources",
+        "List the merge methods, or explain one: its parameters with defaults and ranges, and the "
+        "publication or program that it comes from.",
+        "  thorns methods\n"
+        "  thorns methods slerp\n"},
+       methods_parser},
+      {"completion",
+       {"completion bash|zsh|fish", "print a shell completion script",
+        "Print a script that completes verbs, options and method names in a shell.",
+        "  bash, for this session:\n"
+        "    source <(thorns completion bash)\n\n"
+        "  fish, for good:\n"
+        "    thorns completion fish > ~/.config/fish/completions/thorns.fish\n"},
+       completion_parser},
+  };
+  return list;
+}
+
+std::vector<std::string> verb_names() {
+  std::vector<std::string> names;
+  for (const Verb& verb : verbs()) names.push_back(verb.name);
+  return names;
+}
+
+std::string program_help_text() {
+  std::vector<VerbHelp> helps;
+  for (const Verb& verb : verbs()) helps.push_back(verb.help);
+  return program_help(helps);
+}
+
+Command parse_verb(const Verb& verb, const std::vector<std::string>& rest,
+                   const std::string& thorns_path) {
+  const auto parser = verb.parser();
+  try {
+    parse(parser->app, rest);
+  } catch (const CLI::CallForHelp&) {
+    return ShowText{verb_help(parser->app, verb.help)};
+  }
+  Command command = parser->finish();
+  const auto add_paths = [&](MergeOptions& options) {
+    for (const std::string& folder : split(thorns_path, ':')) {
+      options.inputs.fallback_paths.push_back(folder);
+    }
+  };
+  if (auto* merge = std::get_if<MergeArguments>(&command)) add_paths(merge->options);
+  if (auto* plan = std::get_if<PlanArguments>(&command)) add_paths(plan->options);
+  return command;
+}
+
+std::string first_sentence(const std::string& text) {
+  const std::size_t stop = std::min(text.find(". "), text.find(".\n"));
+  std::string sentence = text.substr(0, stop);
+  if (sentence.ends_with('.')) sentence.pop_back();
+  return sentence;
+}
+
+}  // namespace
+
+Command parse_arguments(const std::vector<std::string>& arguments, const std::string& thorns_path) {
+  static const std::string kSeeHelp = "`thorns --help` shows what each verb does";
+  if (arguments.empty()) {
+    refuse(fmt::format("expected a verb: {}", fmt::join(verb_names(), ", ")), kSeeHelp);
+  }
+  const std::string& first = arguments.front();
+  if (first == "-h" || first == "--help") return ShowText{program_help_text()};
+  if (first == "--version") return ShowText{fmt::format("thorns {}\n", version())};
+  for (const Verb& verb : verbs()) {
+    if (verb.name == first) {
+      return parse_verb(verb, {arguments.begin() + 1, arguments.end()}, thorns_path);
+    }
+  }
+  if (first.starts_with('-')) {
+    refuse(fmt::format("`{}` stands before any verb", first),
+           "write the verb first: thorns merge RECIPE -o DIR");
+  }
+  const std::string near = did_you_mean(first, verb_names());
+  refuse(fmt::format("unknown verb `{}`", first), near.empty() ? kSeeHelp : near);
+}
+
+bool wants_json(const std::vector<std::string>& arguments) {
+  const auto end = std::find(arguments.begin(), arguments.end(), "--");
+  return std::find(arguments.begin(), end, "--json") != end;
+}
+
+std::vector<VerbSketch> sketch_verbs() {
+  std::vector<VerbSketch> sketches;
+  for (const Verb& verb : verbs()) {
+    VerbSketch sketch{verb.name, verb.help.summary, {}};
+    const auto parser = verb.parser();
+    for (const CLI::Option* option : parser->app.get_options()) {
+      if (option->get_positional()) continue;
+      OptionSketch one;
+      for (const std::string& name : option->get_snames()) one.names.push_back("-" + name);
+      for (const std::string& name : option->get_lnames()) one.names.push_back("--" + name);
+      if (option->get_items_expected_max() > 0) one.value = option->get_type_name();
+      if (one.value.find('|') != std::string::npos) one.choices = split(one.value, '|');
+      one.summary = first_sentence(option->get_description());
+      sketch.options.push_back(std::move(one));
+    }
+    sketches.push_back(std::move(sketch));
+  }
+  return sketches;
+}
+
+const std::vector<std::string>& completion_shells() {
+  static const std::vector<std::string> shells = {"bash", "zsh", "fish"};
+  return shells;
+}
+
+}  // namespace thorns::cli

@@ -1,0 +1,18 @@
+// thorns key: a key read back.
+#include "cli/summary.h"
+#include "cli/verbs.h"
+
+namespace thorns::cli {
+
+int run_key(const KeyArguments& arguments, Console& console) {
+  std::string key = arguments.key;
+  if (key == "-") {
+    key = read_standard_input(kLongestInput);
+    if (key.ends_with('\n')) key.pop_back();
+  }
+  const KeyReport report = read_key(key);
+  if (arguments.talk.json) return answer(console, to_json(report) + "\n");
+  return answer(console, key_text(report, console.out.width()));
+}
+
+}  // namespace thorns::cli

@@ -1,0 +1,109 @@
+#include "engine/compute.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "plan/memory.h"
+
+namespace thorns {
+
+Factors::Factors(const Program& program) : products_(program.operands.size()) {
+  std::vector<float> v;
+  for (std::size_t i = 0; i < program.operands.size(); ++i) {
+    const Operand& operand = program.operands[i];
+    if (!operand.is_product()) continue;
+    Product& product = products_[i].emplace();
+    product.rank = static_cast<std::size_t>(operand.update->rank);
+    product.columns = static_cast<std::size_t>(program.columns());
+    product.u.resize(static_cast<std::size_t>(program.rows()) * product.rank);
+    v.resize(product.rank * product.columns);
+    load_factors(*operand.adapter, *operand.update, operand.transposed, product.u, v);
+    product.packed_v.resize(packed_size(product.rank, product.columns));
+    pack_panels(v.data(), product.rank, product.columns, product.packed_v.data());
+    const TensorSource& source = operand.adapter->source();
+    bytes_read_ += source.tensors()[operand.update->first].bytes() +
+                   source.tensors()[operand.update->second].bytes();
+  }
+}
+
+Workspace::Workspace(const Plan& plan) {
+  std::size_t operands = 1;
+  std::size_t product_count = 0;
+  for (const Program& program : plan.programs) {
+    operands = std::max(operands, program.operands.size());
+    product_count =
+        std::max(product_count, static_cast<std::size_t>(std::count_if(
+                                    program.operands.begin(), program.operands.end(),
+                                    [](const Operand& operand) { return operand.is_product(); })));
+  }
+  chunks = Buffer(operands * kChunk * sizeof(double));
+  if (product_count > 0) products = Buffer(product_count * kMostGrain * sizeof(float));
+  lanes.resize(pairs(operands) * kLanes);
+}
+
+GrainView::GrainView(const Program& program, const Factors& factors, const Tile& tile,
+                     std::uint64_t offset, std::size_t count, Workspace& workspace)
+    : program_(program),
+      tile_(tile),
+      offset_(offset),
+      count_(count),
+      space_(workspace),
+      products_(program.operands.size(), nullptr),
+      pointers_(program.operands.size()) {
+  auto* to = reinterpret_cast<float*>(space_.products.data());
+  for (std::size_t i = 0; i < products_.size(); ++i) {
+    const Factors::Product* product = factors.of(i);
+    if (product == nullptr) continue;
+    low_rank(product->u.data(), product->packed_v.data(), product->rank, product->columns,
+             tile.first + offset, count, to);
+    products_[i] = to;
+    to += kMostGrain;
+  }
+}
+
+const std::vector<const double*>& GrainView::chunk(std::size_t begin, std::size_t count,
+                                                   bool finite_only) {
+  auto* to = reinterpret_cast<double*>(space_.chunks.data());
+  for (std::size_t i = 0; i < pointers_.size(); ++i, to += kChunk) {
+    if (products_[i] != nullptr) {
+      widen(Dtype::F32, reinterpret_cast<const std::byte*>(products_[i] + begin), count, to);
+    } else {
+      const Dtype dtype = program_.operands[i].dtype;
+      widen(dtype, tile_.operands[i] + (offset_ + begin) * size_of(dtype), count, to);
+    }
+    if (finite_only) {
+      std::replace_if(
+          to, to + count, [](double value) { return !std::isfinite(value); }, 0.0);
+    }
+    pointers_[i] = to;
+  }
+  return pointers_;
+}
+
+void measure(GrainView& grain, bool finite_only, std::span<double> sums) {
+  const std::size_t operands = grain.operands();
+  std::vector<double>& lanes = grain.lanes();
+  std::fill_n(lanes.begin(), pairs(operands) * kLanes, 0.0);
+  for (std::size_t begin = 0; begin < grain.count(); begin += kChunk) {
+    const std::size_t count = std::min(kChunk, grain.count() - begin);
+    const auto& vectors = grain.chunk(begin, count, finite_only);
+    gram(vectors.data(), operands, padded(count), lanes.data());
+  }
+  for (std::size_t pair = 0; pair < pairs(operands); ++pair) {
+    sums[pair] = sum_lanes(lanes.data() + pair * kLanes);
+  }
+}
+
+RoundingCounts blend_grain(GrainView& grain, std::span<const double> coefficients, Dtype dtype,
+                           std::byte* to) {
+  RoundingCounts counts;
+  for (std::size_t begin = 0; begin < grain.count(); begin += kChunk) {
+    const std::size_t count = std::min(kChunk, grain.count() - begin);
+    const auto& vectors = grain.chunk(begin, count);
+    blend(vectors.data(), coefficients.data(), coefficients.size(), count, dtype,
+          to + begin * size_of(dtype), counts);
+  }
+  return counts;
+}
+
+}  // namespace thorns

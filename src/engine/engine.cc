@@ -1,0 +1,317 @@
+#include "engine/engine.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <mutex>
+
+#include "base/threads.h"
+#include "engine/compute.h"
+#include "engine/outbox.h"
+#include "engine/solve.h"
+#include "engine/tiles.h"
+#include "plan/memory.h"
+#include "thorns/error.h"
+
+namespace thorns {
+namespace {
+
+// Reading is mostly waiting; two threads keep a disk busy while the others compute.
+std::size_t reader_threads(std::size_t threads) { return std::clamp<std::size_t>(threads, 1, 4); }
+
+class Engine {
+ public:
+  Engine(const Plan& plan, Sink& sink, Observer& observer, const EngineOptions& options)
+      : plan_(plan),
+        observer_(observer),
+        options_(options),
+        pool_(plan.threads),
+        reader_(plan, reader_threads(plan.threads)),
+        outbox_(sink, plan.memory.output_slots, plan.memory.output_slot_bytes) {
+    for (std::size_t i = 0; i < pool_.size(); ++i) workspaces_.emplace_back(plan);
+  }
+
+  EngineFacts run() {
+    for (current_ = 0; current_ < plan_.programs.size(); ++current_) {
+      const Program& program = plan_.programs[current_];
+      TensorFacts facts;
+      switch (program.kind) {
+        case ProgramKind::Blend:
+          facts = run_blend(program);
+          break;
+        case ProgramKind::Cast:
+          facts = run_cast(program);
+          break;
+        case ProgramKind::Copy:
+          facts = run_copy(program);
+          break;
+        case ProgramKind::Same:
+          facts = run_same(program);
+          break;
+      }
+      outbox_.finish_program(current_, std::move(facts));
+      report();
+    }
+    outbox_.drain();
+    report();
+    return {reader_.bytes_read() + factor_bytes_, outbox_.bytes_written()};
+  }
+
+ private:
+  // ------------------------------------------------------------ kinds of programs
+
+  TensorFacts run_blend(const Program& program) {
+    const Factors factors(program);
+    factor_bytes_ += factors.bytes_read();
+    const std::uint64_t keep = kept_tiles(program, plan_.memory);
+    const std::size_t n = program.operands.size();
+    std::vector<double> sums(static_cast<std::size_t>(grain_count(program, program.elements)) *
+                             pairs(n));
+    std::vector<Tile> kept;
+    const std::uint64_t tiles = tile_count(program, plan_.memory);
+    for (std::uint64_t t = 0; t < tiles; ++t) {
+      Tile tile = next_tile();
+      measure_tile(program, factors, tile, sums);
+      if (t < keep) {
+        kept.push_back(std::move(tile));
+      } else {
+        reader_.release(tile);
+      }
+    }
+    const std::vector<double> gram = full_gram(sums, n);
+    Solution solution = solve(program, gram);
+    TensorFacts facts;
+    std::vector<double> coefficients;
+    for (const double value : solution.coefficients)
+      coefficients.push_back(blend_coefficient(value));
+    for (std::size_t i = 0; i < n; ++i) facts.norms.push_back(std::sqrt(gram[i * n + i]));
+    for (std::uint64_t t = 0; t < tiles; ++t) {
+      blend_tile(program, factors, t < keep ? kept[t] : next_tile(), coefficients, facts);
+    }
+    facts.coefficients = std::move(coefficients);
+    facts.norm = solution.norm;
+    facts.nodes = std::move(solution.nodes);
+    return facts;
+  }
+
+  TensorFacts run_cast(const Program& program) {
+    const Factors none(program);
+    TensorFacts facts;
+    facts.coefficients = {1.0};
+    const std::uint64_t tiles = tile_count(program, plan_.memory);
+    for (std::uint64_t t = 0; t < tiles; ++t) {
+      blend_tile(program, none, next_tile(), facts.coefficients, facts);
+    }
+    return facts;
+  }
+
+  TensorFacts run_copy(const Program& program) {
+    TensorFacts facts;
+    facts.coefficients = {1.0};
+    const std::uint64_t tiles = tile_count(program, plan_.memory);
+    for (std::uint64_t t = 0; t < tiles; ++t) {
+      const Tile tile = next_tile();
+      std::atomic<std::uint64_t> nonfinite = 0;
+      each_grain(program, tile, [&](std::uint64_t offset, std::size_t count, std::size_t) {
+        nonfinite += count_nonfinite(program, tile, offset, count);
+      });
+      facts.nonfinite += nonfinite;
+      send_tile(tile, program);
+    }
+    return facts;
+  }
+
+  TensorFacts run_same(const Program& program) {
+    const std::uint64_t tiles = tile_count(program, plan_.memory);
+    const std::size_t width = size_of(program.dtype);
+    for (std::uint64_t t = 0; t < tiles; ++t) {
+      const Tile tile = next_tile();
+      for (std::size_t i = 1; i < program.operands.size(); ++i) {
+        const std::byte* const a = tile.operands[0];
+        const std::byte* const b = tile.operands[i];
+        const std::size_t bytes = static_cast<std::size_t>(tile.count) * width;
+        const auto differs = static_cast<std::size_t>(std::mismatch(a, a + bytes, b).first - a);
+        if (differs == bytes) continue;
+        throw Error(
+            ErrorCode::Mismatch,
+            fmt::format("integer tensor `{}` differs between `{}` and `{}`", program.tensor,
+                        program.operands[0].label, program.operands[i].label),
+            TensorPlace{program.tensor, tile.first + differs / width, program.operands[i].label},
+            "integers are copied when all models agree; they cannot be blended");
+      }
+      send_tile(tile, program);
+    }
+    return {};
+  }
+
+  // ------------------------------------------------------------ tiles
+
+  // Calls body(offset in the tile, elements, worker) for every grain of the tile.
+  template <class Body>
+  void each_grain(const Program& program, const Tile& tile, Body body) {
+    const std::uint64_t grain = grain_elements(program);
+    const auto count = static_cast<std::size_t>(grain_count(program, tile.count));
+    pool_.run(count, [&](std::size_t index, std::size_t worker) {
+      const std::uint64_t offset = index * grain;
+      body(offset, static_cast<std::size_t>(std::min(grain, tile.count - offset)), worker);
+    });
+  }
+
+  Tile next_tile() {
+    if (observer_.cancelled()) throw Error(ErrorCode::Cancelled, "interrupted");
+    Tile tile = reader_.next();
+    report();
+    return tile;
+  }
+
+  void measure_tile(const Program& program, const Factors& factors, const Tile& tile,
+                    std::vector<double>& sums) {
+    const std::size_t n = program.operands.size();
+    each_grain(program, tile, [&](std::uint64_t offset, std::size_t count, std::size_t worker) {
+      GrainView grain(program, factors, tile, offset, count, workspaces_[worker]);
+      const auto grain_index =
+          static_cast<std::size_t>((tile.first + offset) / grain_elements(program));
+      const std::span<double> into(sums.data() + grain_index * pairs(n), pairs(n));
+      measure(grain, false, into);
+      for (std::size_t i = 0; i < n; ++i) {
+        if (std::isfinite(into[pair_index(i, i, n)])) continue;
+        if (!options_.allow_nonfinite) fail_at_input(program, tile.first + offset, grain, i);
+        measure(grain, true, into);
+        break;
+      }
+    });
+  }
+
+  void blend_tile(const Program& program, const Factors& factors, const Tile& tile,
+                  const std::vector<double>& coefficients, TensorFacts& facts) {
+    const std::size_t slot = outbox_.take_slot();
+    std::byte* const to = outbox_.data(slot);
+    std::mutex mutex;
+    RoundingCounts total;
+    each_grain(program, tile, [&](std::uint64_t offset, std::size_t count, std::size_t worker) {
+      GrainView grain(program, factors, tile, offset, count, workspaces_[worker]);
+      const RoundingCounts counts =
+          blend_grain(grain, coefficients, program.dtype, to + offset * size_of(program.dtype));
+      const std::lock_guard lock(mutex);
+      total.rounded += counts.rounded;
+      total.clipped += counts.clipped;
+      total.nonfinite += counts.nonfinite;
+    });
+    reader_.release(tile);
+    if (total.nonfinite > 0 && !options_.allow_nonfinite) fail_at_output(program, tile, to, total);
+    facts.rounded += total.rounded;
+    facts.clipped += total.clipped;
+    facts.nonfinite += total.nonfinite;
+    outbox_.send_slot(current_, slot,
+                      static_cast<std::size_t>(tile.count) * size_of(program.dtype));
+    report();
+  }
+
+  void send_tile(const Tile& tile, const Program& program) {
+    const std::size_t bytes = static_cast<std::size_t>(tile.count) * size_of(program.dtype);
+    outbox_.send(current_, {tile.operands[0], bytes}, [this, tile] { reader_.release(tile); });
+    report();
+  }
+
+  // ------------------------------------------------------------ numbers
+
+  // Grains are added up in their order, whatever thread measured them.
+  static std::vector<double> full_gram(const std::vector<double>& sums, std::size_t n) {
+    std::vector<double> totals(pairs(n), 0.0);
+    for (std::size_t at = 0; at < sums.size(); at += pairs(n)) {
+      for (std::size_t pair = 0; pair < pairs(n); ++pair) totals[pair] += sums[at + pair];
+    }
+    std::vector<double> gram(n * n);
+    for (std::size_t i = 0; i < n; ++i) {
+      for (std::size_t j = i; j < n; ++j)
+        gram[i * n + j] = gram[j * n + i] = totals[pair_index(i, j, n)];
+    }
+    return gram;
+  }
+
+  // NaN and Inf among stored elements of the first operand; stops at the first unless they are
+  // allowed.
+  std::uint64_t count_nonfinite(const Program& program, const Tile& tile, std::uint64_t offset,
+                                std::uint64_t count) const {
+    const Dtype dtype = program.operands[0].dtype;
+    const std::byte* const stored = tile.operands[0] + offset * size_of(dtype);
+    if (all_finite(dtype, stored, static_cast<std::size_t>(count))) return 0;
+    std::uint64_t found = 0;
+    for (std::uint64_t e = 0; e < count; ++e) {
+      if (all_finite(dtype, stored + e * size_of(dtype), 1)) continue;
+      if (!options_.allow_nonfinite) {
+        fail_nonfinite(program, tile.first + offset + e, program.operands[0].label);
+      }
+      ++found;
+    }
+    return found;
+  }
+
+  [[noreturn]] static void fail_nonfinite(const Program& program, std::uint64_t element,
+                                          const std::string& source) {
+    throw Error(
+        ErrorCode::NonFinite, fmt::format("`{}` has NaN or Inf in `{}`", source, program.tensor),
+        TensorPlace{program.tensor, element, source},
+        "the input is damaged; --allow-nonfinite carries such elements through and counts them");
+  }
+
+  [[noreturn]] static void fail_at_input(const Program& program, std::uint64_t first,
+                                         GrainView& grain, std::size_t operand) {
+    std::uint64_t element = first;
+    for (std::size_t begin = 0; begin < grain.count(); begin += kChunk) {
+      const std::size_t count = std::min(kChunk, grain.count() - begin);
+      const double* const values = grain.chunk(begin, count)[operand];
+      const auto* const bad =
+          std::find_if(values, values + count, [](double value) { return !std::isfinite(value); });
+      if (bad == values + count) continue;
+      element = first + begin + static_cast<std::uint64_t>(bad - values);
+      break;
+    }
+    fail_nonfinite(program, element, program.operands[operand].label);
+  }
+
+  [[noreturn]] static void fail_at_output(const Program& program, const Tile& tile,
+                                          const std::byte* bytes, const RoundingCounts& counts) {
+    std::uint64_t e = 0;
+    while (e + 1 < tile.count && all_finite(program.dtype, bytes + e * size_of(program.dtype), 1))
+      ++e;
+    if (counts.clipped == 0) fail_nonfinite(program, tile.first + e, program.operands[0].label);
+    throw Error(ErrorCode::NonFinite,
+                fmt::format("a value of `{}` is too large for {}", program.tensor,
+                            torch_name(program.dtype)),
+                TensorPlace{program.tensor, tile.first + e},
+                "use --dtype bfloat16 or float32, or --allow-nonfinite to store Inf and count it");
+  }
+
+  void report() {
+    Progress now;
+    now.bytes_done = reader_.bytes_read() + factor_bytes_ + outbox_.bytes_written();
+    now.bytes_total = plan_.bytes_read + plan_.bytes_out;
+    now.tensors_done = current_;
+    now.tensors_total = plan_.programs.size();
+    if (current_ < plan_.programs.size()) now.tensor = plan_.programs[current_].tensor;
+    observer_.progress(now);
+  }
+
+  const Plan& plan_;
+  Observer& observer_;
+  EngineOptions options_;
+  std::size_t current_ = 0;  // program at hand
+  std::uint64_t factor_bytes_ = 0;
+  std::vector<Workspace> workspaces_;  // one per worker
+  // The outbox writes from the reader's memory, so it is destroyed first.
+  ThreadPool pool_;
+  TileReader reader_;
+  Outbox outbox_;
+};
+
+}  // namespace
+
+EngineFacts run(const Plan& plan, Sink& sink, Observer& observer, const EngineOptions& options) {
+  return Engine(plan, sink, observer, options).run();
+}
+
+}  // namespace thorns

@@ -1,0 +1,179 @@
+#include "engine/tiles.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "plan/memory.h"
+#include "thorns/error.h"
+
+namespace thorns {
+namespace {
+
+// How many tiles beyond the ones being read the system is told of.
+constexpr std::size_t kAdviseAhead = 4;
+
+std::size_t aligned(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+}  // namespace
+
+Buffer::Buffer(std::size_t bytes) : size_(bytes) {
+  void* const memory =
+      ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) {
+    throw Error(ErrorCode::NoSpace, "the system has no memory left for the merge's buffers",
+                Where{}, "use a smaller --memory");
+  }
+  memory_ = {static_cast<std::byte*>(memory), Unmap{bytes}};
+  ::madvise(memory, bytes, MADV_HUGEPAGE);  // fewer page faults; not having them costs only time
+}
+
+void Unmap::operator()(std::byte* memory) const { ::munmap(memory, size); }
+
+TileReader::TileReader(const Plan& plan, std::size_t readers) : plan_(plan) {
+  for (std::size_t p = 0; p < plan.programs.size(); ++p) {
+    const Program& program = plan.programs[p];
+    const std::uint64_t tile = tile_elements(program, plan.memory);
+    const auto add = [&](std::uint64_t begin) {
+      for (std::uint64_t first = begin; first < program.elements; first += tile) {
+        loads_.push_back(
+            {static_cast<std::uint32_t>(p), first, std::min(tile, program.elements - first)});
+      }
+    };
+    add(0);
+    if (program.kind == ProgramKind::Blend) add(kept_tiles(program, plan.memory) * tile);
+  }
+  slots_ = Buffer(plan.memory.slots * static_cast<std::size_t>(plan.memory.slot_bytes));
+  for (std::size_t i = 0; i < plan.memory.slots; ++i) {
+    free_.push_back(plan.memory.slots - 1 - i);  // the first slots are used first, and again
+  }
+  for (std::size_t i = 0; i < readers; ++i) threads_.emplace_back([this] { work(); });
+}
+
+TileReader::~TileReader() {
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  can_read_.notify_all();
+  for (std::thread& thread : threads_) thread.join();
+}
+
+// Gives the next load a slot, if there is one. With the lock held.
+bool TileReader::start_load() {
+  if (next_load_ == loads_.size() || free_.empty()) return false;
+  const Load& load = loads_[next_load_];
+  const Program& program = plan_.programs[load.program];
+  auto pending = std::make_shared<Pending>();
+  pending->load = next_load_++;
+  pending->tile.slot = free_.back();
+  pending->tile.first = load.first;
+  pending->tile.count = load.count;
+  free_.pop_back();
+  const std::byte* at = slots_.data() + pending->tile.slot * plan_.memory.slot_bytes;
+  for (const Operand& operand : program.operands) {
+    if (operand.is_product()) {
+      pending->tile.operands.push_back(nullptr);
+      ++pending->finished;
+      continue;
+    }
+    pending->tile.operands.push_back(at);
+    at += aligned(static_cast<std::size_t>(load.count) * size_of(operand.dtype));
+  }
+  pending_.push_back(std::move(pending));
+  return true;
+}
+
+// Tells the system of loads to come, so that the disk works while threads copy. Without the lock.
+void TileReader::advise(std::size_t load) {
+  const Program& program = plan_.programs[loads_[load].program];
+  for (const Operand& operand : program.operands) {
+    if (operand.is_product()) continue;
+    operand.source->will_need(operand.tensor, loads_[load].first, loads_[load].count);
+  }
+}
+
+void TileReader::read_operand(const Load& load, const Tile& tile, std::size_t operand) {
+  const Operand& from = plan_.programs[load.program].operands[operand];
+  const std::size_t bytes = static_cast<std::size_t>(load.count) * size_of(from.dtype);
+  // The tile is const to everybody but the thread that fills it.
+  auto* const to = const_cast<std::byte*>(tile.operands[operand]);
+  from.source->read(from.tensor, load.first, {to, bytes});
+}
+
+void TileReader::work() {
+  std::unique_lock lock(mutex_);
+  while (!stop_ && !failure_) {
+    // The oldest load with an operand that nobody reads yet.
+    std::shared_ptr<Pending> found;
+    for (const auto& pending : pending_) {
+      while (pending->started < pending->tile.operands.size() &&
+             pending->tile.operands[pending->started] == nullptr) {
+        ++pending->started;
+      }
+      if (pending->started < pending->tile.operands.size()) {
+        found = pending;
+        break;
+      }
+    }
+    if (!found) {
+      if (!start_load()) can_read_.wait(lock);
+      continue;
+    }
+    const std::size_t operand = found->started++;
+    const Load load = loads_[found->load];
+    std::vector<std::size_t> to_advise;
+    while (advised_ < std::min(loads_.size(), found->load + 1 + kAdviseAhead)) {
+      to_advise.push_back(std::max(advised_, found->load + 1));
+      advised_ = to_advise.back() + 1;
+    }
+    lock.unlock();
+    std::exception_ptr thrown;
+    try {
+      for (const std::size_t ahead : to_advise) {
+        if (ahead < loads_.size()) advise(ahead);
+      }
+      read_operand(load, found->tile, operand);
+    } catch (...) {
+      thrown = std::current_exception();
+    }
+    lock.lock();
+    if (thrown) {
+      if (!failure_) failure_ = thrown;
+      is_ready_.notify_all();
+      can_read_.notify_all();
+      return;
+    }
+    const Operand& from = plan_.programs[load.program].operands[operand];
+    bytes_read_ += load.count * size_of(from.dtype);
+    if (++found->finished == found->tile.operands.size()) is_ready_.notify_all();
+  }
+}
+
+Tile TileReader::next() {
+  std::unique_lock lock(mutex_);
+  is_ready_.wait(lock, [&] {
+    return failure_ || (!pending_.empty() &&
+                        pending_.front()->finished == pending_.front()->tile.operands.size());
+  });
+  if (failure_) std::rethrow_exception(failure_);
+  Tile tile = std::move(pending_.front()->tile);
+  pending_.pop_front();
+  return tile;
+}
+
+void TileReader::release(const Tile& tile) {
+  {
+    const std::lock_guard lock(mutex_);
+    free_.push_back(tile.slot);
+  }
+  can_read_.notify_one();
+}
+
+std::uint64_t TileReader::bytes_read() const {
+  const std::lock_guard lock(mutex_);
+  return bytes_read_;
+}
+
+}  // namespace thorns

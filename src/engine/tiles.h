@@ -1,0 +1,97 @@
+// Reads the plan's inputs ahead of the computation: a few threads fill a fixed set of slots, in the
+// order in which the engine will want them.
+#pragma once
+
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <exception>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "plan/plan.h"
+
+namespace thorns {
+
+struct Unmap {
+  std::size_t size = 0;
+  void operator()(std::byte* memory) const;
+};
+
+// A fixed block of memory on a page boundary, in huge pages where the system has them, not touched
+// until it is used.
+class Buffer {
+ public:
+  Buffer() = default;
+  explicit Buffer(std::size_t bytes);
+  std::byte* data() const { return memory_.get(); }
+  std::size_t size() const { return size_; }
+
+ private:
+  std::unique_ptr<std::byte, Unmap> memory_;
+  std::size_t size_ = 0;
+};
+
+// The stored elements [first, first + count) of every stored operand of one program.
+struct Tile {
+  std::size_t slot = 0;
+  std::uint64_t first = 0;
+  std::uint64_t count = 0;
+  std::vector<const std::byte*> operands;  // like Program::operands; null for products
+};
+
+class TileReader {
+ public:
+  // Starts reading at once. The plan must outlive the reader.
+  TileReader(const Plan& plan, std::size_t readers);
+  ~TileReader();  // stops the threads, whatever is left unread
+  TileReader(const TileReader&) = delete;
+  TileReader& operator=(const TileReader&) = delete;
+
+  // The next tile of the sequence: per program its tiles in order, and once more for a second
+  // sweep. Waits for it. Rethrows what a source threw. One caller at a time.
+  Tile next();
+  // Gives the tile's memory back. Any thread.
+  void release(const Tile& tile);
+
+  std::uint64_t bytes_read() const;
+
+ private:
+  struct Load {  // one tile of the sequence
+    std::uint32_t program = 0;
+    std::uint64_t first = 0;
+    std::uint64_t count = 0;
+  };
+  struct Pending {  // a load that has a slot
+    Tile tile;
+    std::size_t load = 0;
+    std::size_t started = 0;   // operands handed to a thread
+    std::size_t finished = 0;  // operands read
+  };
+
+  void work();
+  bool start_load();
+  void advise(std::size_t load);
+  void read_operand(const Load& load, const Tile& tile, std::size_t operand);
+
+  const Plan& plan_;
+  std::vector<Load> loads_;
+  Buffer slots_;  // all of them, one after the other
+  mutable std::mutex mutex_;
+  std::condition_variable can_read_;
+  std::condition_variable is_ready_;
+  std::vector<std::size_t> free_;
+  std::deque<std::shared_ptr<Pending>> pending_;  // in sequence order
+  std::size_t next_load_ = 0;
+  std::size_t advised_ = 0;
+  std::uint64_t bytes_read_ = 0;
+  std::exception_ptr failure_;
+  bool stop_ = false;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace thorns

@@ -1,0 +1,87 @@
+// The arithmetic of a merge on small runs of elements ("chunks") that stay in the first-level
+// cache. Every kernel is compiled for every SIMD target of the CPU family and chosen at run time;
+// all targets give the same bits (kernel/reference.h holds the slow twin of each, and the tests
+// compare them).
+//
+// All functions are pure and may be called from any thread. Pointers need no alignment but are
+// faster on 64 bytes. Elements are little endian.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "thorns/dtype.h"
+
+namespace thorns {
+
+// Longest run that is worth handing to a kernel at once: a handful of them fit the first-level
+// cache.
+inline constexpr std::size_t kChunk = 512;
+// Runs of float64 are padded with zeros to a multiple of this, which is also the number of lanes in
+// which inner products are summed.
+inline constexpr std::size_t kLanes = 8;
+inline std::size_t padded(std::size_t count) { return (count + kLanes - 1) / kLanes * kLanes; }
+
+// Stored elements as float64, followed by zeros up to padded(count). F16, BF16 and F32 are exact;
+// F64 is rounded to float32 first, so that 24 significant bits are all that any value has. The
+// dtype must be blendable.
+void widen(Dtype dtype, const std::byte* from, std::size_t count, double* to);
+
+// Adds the inner products of every pair (i <= j) of `vectors` (`count` elements each, padded) to
+// `lanes`, in float64: products of two values of 24 bits are exact in it. Lane l of a pair sums the
+// elements whose index is l modulo kLanes, in order, so the bits do not depend on the width of the
+// CPU's vectors. `lanes` has pairs(n) * kLanes entries, pair-major; pairs are ordered (0,0) (0,1)
+// ... (0,n-1) (1,1) ...
+void gram(const double* const* vectors, std::size_t n, std::size_t count, double* lanes);
+inline std::size_t pairs(std::size_t n) { return n * (n + 1) / 2; }
+inline std::size_t pair_index(std::size_t i, std::size_t j, std::size_t n) {
+  return i * n - i * (i + 1) / 2 + j;  // i <= j < n
+}
+// The sum of one pair's lanes, by a fixed tree.
+double sum_lanes(const double* lanes);
+
+// V of a low-rank product, rearranged so that a panel of kPanel columns lies together for all
+// ranks.
+inline constexpr std::size_t kPanel = 32;
+inline std::size_t packed_size(std::size_t rank, std::size_t columns) {
+  return rank * ((columns + kPanel - 1) / kPanel) * kPanel;
+}
+// `v` is rank x columns, row-major; `packed` has packed_size() elements, 64-byte aligned is best.
+void pack_panels(const float* v, std::size_t rank, std::size_t columns, float* packed);
+
+// Elements [first, first + count) of the row-major product U * V, U rows x rank (row-major), V
+// packed. Each element is one chain of fused multiply-adds over the rank, in order, in float32:
+// every CPU gives the same bits, emulated exactly where it has no fused multiply-add.
+void low_rank(const float* u, const float* packed_v, std::size_t rank, std::size_t columns,
+              std::uint64_t first, std::size_t count, float* to);
+
+// What happened when float64 sums were rounded to the output type.
+struct RoundingCounts {
+  std::uint64_t rounded = 0;    // the stored value is not the sum
+  std::uint64_t clipped = 0;    // a finite sum became infinite
+  std::uint64_t nonfinite = 0;  // the stored value is NaN or Inf (clipped ones included)
+};
+
+// Coefficients are used with 29 significant bits: times a value of 24 bits they are exact in
+// float64, so that the weighted sum has the same bits with and without fused multiply-add. The
+// relative error is 2^-30.
+double blend_coefficient(double value);
+
+// to[e] = round(sum over i of coefficients[i] * vectors[i][e]) for `count` elements (vectors
+// padded): the sum runs in order in float64 and is rounded once to `dtype` (F32, F16 or BF16).
+// Coefficients must come from blend_coefficient().
+void blend(const double* const* vectors, const double* coefficients, std::size_t n,
+           std::size_t count, Dtype dtype, std::byte* to, RoundingCounts& counts);
+
+// Whether no element is NaN or Inf; any blendable dtype.
+bool all_finite(Dtype dtype, const std::byte* from, std::size_t count);
+
+// The SIMD targets this CPU can run, best first ("AVX3_DL", "AVX2", "SSE4", ...).
+std::vector<std::string> simd_targets();
+// Uses only this target from now on, or the best one again for an empty name. For tests and
+// measurements: not thread-safe against running kernels.
+void force_simd_target(const std::string& name);
+
+}  // namespace thorns

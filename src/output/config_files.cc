@@ -1,0 +1,123 @@
+#include "output/config_files.h"
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+
+namespace thorns {
+namespace {
+
+// Whether `name` is `suffix`, or ends in it after a dot.
+bool ends_in(std::string_view name, std::string_view suffix) {
+  return name.ends_with(suffix) &&
+         (name.size() == suffix.size() || name[name.size() - suffix.size() - 1] == '.');
+}
+
+bool is_embedding(std::string_view name) {
+  static constexpr std::array<std::string_view, 3> kSuffixes = {"embed_tokens.weight", "wte.weight",
+                                                                "word_embeddings.weight"};
+  return std::any_of(kSuffixes.begin(), kSuffixes.end(),
+                     [&](std::string_view suffix) { return ends_in(name, suffix); });
+}
+
+bool is_head(std::string_view name) {
+  static constexpr std::array<std::string_view, 3> kSuffixes = {
+      "lm_head.weight", "embed_out.weight", "output_layer.weight"};
+  return std::any_of(kSuffixes.begin(), kSuffixes.end(),
+                     [&](std::string_view suffix) { return ends_in(name, suffix); });
+}
+
+// The row count that all embeddings of a model share; nullopt where they differ or there is none.
+class Rows {
+ public:
+  void add(const std::vector<std::uint64_t>& shape) {
+    if (shape.size() != 2) return;
+    if (count_ && *count_ != shape[0]) differ_ = true;
+    count_ = shape[0];
+  }
+  std::optional<std::uint64_t> count() const { return differ_ ? std::nullopt : count_; }
+
+ private:
+  std::optional<std::uint64_t> count_;
+  bool differ_ = false;
+};
+
+bool has(const Json& object, const char* field) { return object.find(field) != object.end(); }
+
+// Sets those of `fields` that are there; false if none is.
+template <std::size_t N>
+bool set_present(Json& object, const std::array<const char*, N>& fields, const Json& value) {
+  bool found = false;
+  for (const char* field : fields) {
+    if (!has(object, field)) continue;
+    object[field] = value;
+    found = true;
+  }
+  return found;
+}
+
+// transformers 4 says torch_dtype, transformers 5 dtype; both read both.
+void set_dtype(Json& config, const std::string& dtype) {
+  constexpr std::array kFields = {"torch_dtype", "dtype"};
+  bool found = set_present(config, kFields, dtype);
+  for (auto& [name, part] : config.items()) {  // text_config, vision_config, ...
+    if (!part.is_object() || !name.ends_with("_config")) continue;
+    found = set_present(part, kFields, dtype) || found;
+  }
+  if (!found) config["torch_dtype"] = dtype;
+}
+
+// Sets a field that stands on the top level, in text_config or in both; `add` where in neither.
+void set_text_field(Json& config, const char* field, const Json& value, bool add) {
+  const std::array fields = {field};
+  bool found = set_present(config, fields, value);
+  const bool nested = has(config, "text_config") && config["text_config"].is_object();
+  if (nested) found = set_present(config["text_config"], fields, value) || found;
+  if (!found && add) (nested ? config["text_config"] : config)[field] = value;
+}
+
+}  // namespace
+
+ConfigFacts config_facts(const Plan& plan) {
+  ConfigFacts facts;
+  facts.dtype = plan.base_dtype;
+  facts.tied = plan.tied;
+  Rows output;
+  for (const Program& program : plan.programs) {
+    if (is_embedding(program.tensor)) output.add(program.shape);
+    facts.head_stored = facts.head_stored || is_head(program.tensor);
+  }
+  Rows base;
+  if (!plan.leaves.empty()) {
+    for (const TensorInfo& tensor : plan.leaves.front()->tensors()) {
+      if (is_embedding(tensor.name)) base.add(tensor.shape);
+      facts.head_stored = facts.head_stored || is_head(tensor.name);
+    }
+  }
+  facts.vocabulary = output.count();
+  facts.resized = output.count() != base.count();
+  return facts;
+}
+
+Json edited_config(Json base, const ConfigFacts& facts) {
+  for (const char* field : {"quantization_config", "_name_or_path"}) {
+    base.erase(field);  // the weights are plain numbers now, and no longer those of that model
+    for (auto& [name, part] : base.items()) {
+      if (part.is_object() && name.ends_with("_config")) part.erase(field);
+    }
+  }
+  set_dtype(base, facts.dtype);
+  // A field that is missing stands for the default of the model's class. It is spelled out only
+  // where the output may differ from what the default says.
+  if (facts.vocabulary) set_text_field(base, "vocab_size", *facts.vocabulary, facts.resized);
+  set_text_field(base, "tie_word_embeddings", facts.tied, facts.head_stored);
+  return base;
+}
+
+std::optional<std::string> config_text(const Plan& plan) {
+  if (plan.leaves.empty() || !plan.leaves.front()->config().is_object()) return std::nullopt;
+  const Json config = edited_config(plan.leaves.front()->config(), config_facts(plan));
+  return config.dump(2, ' ', false, Json::error_handler_t::replace) + '\n';
+}
+
+}  // namespace thorns

@@ -1,0 +1,202 @@
+#include "output/staging.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "thorns/error.h"
+
+namespace thorns {
+namespace {
+
+// How often another run may take or give up the staging folder under our hands before we give in.
+constexpr int kAttempts = 16;
+
+[[noreturn]] void fail_busy(const OutputPath& path) {
+  throw Error(ErrorCode::Exists,
+              fmt::format("another run of thorns is writing `{}`: it holds `{}`", path.target,
+                          path.staging),
+              FilePlace{path.target}, "wait until it is done, or choose another output folder");
+}
+
+void remove_quietly(Disk& disk, const std::string& path) {
+  try {
+    disk.remove_all(path);
+  } catch (const Error&) {  // a leftover is recognisable, and the next run removes it
+  }
+}
+
+// False where something is there already.
+bool try_make_folder(Disk& disk, const std::string& path) {
+  try {
+    disk.make_folder(path);
+    return true;
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::Exists) throw;
+    return false;
+  }
+}
+
+std::string lock_file(const OutputPath& path) { return join_path(path.staging, "lock"); }
+
+// What `force` may replace: a folder that a merge or a download made, never somebody's home.
+bool is_model_folder(Disk& disk, const std::string& path) {
+  if (!disk.stat(path).is_folder) return false;
+  const std::vector<std::string> names = disk.list(path);
+  return names.empty() || std::any_of(names.begin(), names.end(), [](const std::string& name) {
+           return name == "thorns.json" || name == "config.json" || name.ends_with(".safetensors");
+         });
+}
+
+void require_parent(Disk& disk, const OutputPath& path) {
+  const Where where = FilePlace{path.parent};
+  if (!disk.exists(path.parent)) {
+    throw Error(ErrorCode::NotFound,
+                fmt::format("the folder `{}`, in which `{}` should be made, does not exist",
+                            path.parent, path.name),
+                where, "make it first, or check the spelling of the output folder");
+  }
+  if (!disk.stat(path.parent).is_folder) {
+    throw Error(ErrorCode::NotFound,
+                fmt::format("`{}`, in which `{}` should be made, is a file, not a folder",
+                            path.parent, path.name),
+                where, "choose an output folder inside a folder");
+  }
+}
+
+}  // namespace
+
+OutputPath output_path(const std::string& folder) {
+  OutputPath path;
+  path.name = base_name(folder);
+  if (path.name.empty() || path.name == "." || path.name == "..") {
+    throw Error(ErrorCode::BadUsage, fmt::format("`{}` names no folder that could be made", folder),
+                {}, "give the output a name of its own, such as `models/MyMerge`");
+  }
+  path.target = folder.substr(0, folder.find_last_not_of('/') + 1);
+  path.parent = parent_path(path.target);
+  path.staging = join_path(path.parent, "." + path.name + ".thorns-partial");
+  path.aside = join_path(path.parent, "." + path.name + ".thorns-old");
+  return path;
+}
+
+void refuse_taken(Disk& disk, const OutputPath& path, bool force) {
+  require_parent(disk, path);
+  const Where where = FilePlace{path.target};
+  if (!disk.exists(path.target)) {
+    if (force || !disk.exists(path.aside)) return;
+    throw Error(ErrorCode::Exists,
+                fmt::format("the output folder `{}` exists already; an interrupted run left it as "
+                            "`{}`",
+                            path.target, path.aside),
+                where, "choose another folder, or replace it with --force");
+  }
+  if (!force) {
+    throw Error(ErrorCode::Exists,
+                fmt::format("the output folder `{}` exists already", path.target), where,
+                "choose another folder, or replace it with --force");
+  }
+  if (!is_model_folder(disk, path.target)) {
+    throw Error(
+        ErrorCode::Exists,
+        fmt::format("`{}` is not a model folder, and only such a folder is replaced", path.target),
+        where, "choose another output folder, or move this one away yourself");
+  }
+}
+
+Staging::Staging(Disk& disk, OutputPath path)
+    : disk_(disk), path_(std::move(path)), model_(join_path(path_.staging, "model")) {
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    const bool made = try_make_folder(disk_, path_.staging);
+    try {
+      lock_ = disk_.lock(lock_file(path_));
+      if (!lock_) fail_busy(path_);
+      if (made) return;
+      disk_.remove_all(path_.staging);  // of a run that was killed: it holds no lock any more
+    } catch (const Error& error) {
+      // The run that held the folder has just removed it.
+      if (!lock_ && error.code() == ErrorCode::NotFound) continue;
+      // Made by us, but another run took it before we could lock it: then it is theirs.
+      if (made && error.code() != ErrorCode::Exists) remove_quietly(disk_, path_.staging);
+      throw;
+    }
+    lock_.reset();
+  }
+  fail_busy(path_);
+}
+
+Staging::~Staging() {
+  if (!published_) remove_quietly(disk_, path_.staging);
+}
+
+void Staging::recover() {
+  if (!disk_.exists(path_.aside)) return;
+  if (disk_.exists(path_.target)) {
+    disk_.remove_all(path_.aside);
+  } else {
+    disk_.rename(path_.aside, path_.target);
+  }
+}
+
+const std::string& Staging::model_folder() {
+  if (!made_model_) disk_.make_folder(model_);
+  made_model_ = true;
+  return model_;
+}
+
+void Staging::restore_old() {
+  try {
+    disk_.rename(path_.aside, path_.target);
+  } catch (const Error& error) {
+    throw Error(ErrorCode::Io,
+                fmt::format("the new folder could not take the place of `{}`, and the old one "
+                            "could not be put back from `{}`: {}",
+                            path_.target, path_.aside, error.message()),
+                FilePlace{path_.aside},
+                "rename it back yourself; the next run with this output folder does so too");
+  }
+}
+
+void Staging::publish(bool force) {
+  disk_.sync_folder(model_folder());
+  refuse_taken(disk_, path_, force);  // again: hours may have passed
+  const bool replaces = disk_.exists(path_.target);
+  if (replaces) disk_.rename(path_.target, path_.aside);
+  try {
+    disk_.rename(model_, path_.target);
+    try {
+      disk_.sync_folder(path_.parent);
+    } catch (const Error&) {
+      disk_.rename(path_.target, model_);
+      throw;
+    }
+  } catch (const Error&) {
+    if (replaces) restore_old();
+    throw;
+  }
+  published_ = true;
+  remove_quietly(disk_, path_.staging);
+  lock_.reset();
+  if (!replaces) return;
+  try {
+    disk_.remove_all(path_.aside);
+  } catch (const Error& error) {
+    throw Error(ErrorCode::Io,
+                fmt::format("the new folder is in place as `{}`, but the one it replaced could not "
+                            "be removed from `{}`: {}",
+                            path_.target, path_.aside, error.message()),
+                FilePlace{path_.aside}, "remove it yourself");
+  }
+}
+
+void refuse_busy(Disk& disk, const OutputPath& path) {
+  if (!disk.exists(path.staging)) return;
+  try {
+    if (disk.lock(lock_file(path)) == nullptr) fail_busy(path);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::NotFound) throw;  // else it has just been published
+  }
+}
+
+}  // namespace thorns

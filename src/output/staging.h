@@ -1,0 +1,70 @@
+// The unfinished output: a hidden folder beside the target, held by one run at a time, that becomes
+// the target in one rename or vanishes.
+//
+// For the target `parent/NAME` it keeps
+//   parent/.NAME.thorns-partial/lock     held while a run lives
+//   parent/.NAME.thorns-partial/model/   the folder in the making
+//   parent/.NAME.thorns-old/             the folder being replaced, between two renames
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "base/disk.h"
+
+namespace thorns {
+
+struct OutputPath {
+  std::string target;  // as given, without trailing slashes
+  std::string name;    // its last component
+  std::string parent;
+  std::string staging;
+  std::string aside;
+};
+
+// Throws BadUsage for an empty path and for one that ends in `.`, `..` or `/`; touches no file.
+OutputPath output_path(const std::string& folder);
+
+// Throws NotFound where the parent is missing or no folder; Exists where the target is taken:
+// always without `force`, and with it where the target is no model folder.
+void refuse_taken(Disk& disk, const OutputPath& path, bool force);
+
+class Staging {
+ public:
+  // Takes the staging folder; one that a killed run left behind is removed first. Throws Exists
+  // where another run holds it.
+  Staging(Disk& disk, OutputPath path);
+  // Removes the staging folder unless it has been published.
+  ~Staging();
+  Staging(const Staging&) = delete;
+  Staging& operator=(const Staging&) = delete;
+
+  // Puts right what a run left that was killed while it replaced a folder: the old folder goes back
+  // where there is no new one, and is removed where there is.
+  void recover();
+  // The folder in the making, made by the first call.
+  const std::string& model_folder();
+  // Renames the finished folder to the target. With `force` a model folder that is there is put
+  // aside first and removed last. When this throws, the target is what it was before; only when
+  // nothing but the removal of the old folder failed, or the disk refuses the way back too, it is
+  // not, and the message says so. Files must have been flushed; folders are flushed here.
+  void publish(bool force);
+
+  const OutputPath& path() const { return path_; }
+
+ private:
+  void restore_old();
+
+  Disk& disk_;
+  OutputPath path_;
+  std::unique_ptr<FileLock> lock_;
+  std::string model_;
+  bool made_model_ = false;
+  bool published_ = false;
+};
+
+// Throws Exists where a running merge holds the staging folder of `path`. Changes nothing but that
+// an abandoned staging folder may gain its lock file.
+void refuse_busy(Disk& disk, const OutputPath& path);
+
+}  // namespace thorns

@@ -1,0 +1,67 @@
+#include "output/tokenizer_files.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <set>
+#include <span>
+
+#include "thorns/error.h"
+
+namespace thorns {
+namespace {
+
+constexpr std::size_t kPiece = std::size_t{1} << 20;
+
+}  // namespace
+
+bool stays_inside(std::string_view name) {
+  if (name.empty() || name.find('\0') != std::string_view::npos) return false;
+  for (std::size_t begin = 0;;) {
+    const std::size_t slash = name.find('/', begin);
+    const std::string_view part = name.substr(begin, slash - begin);  // npos: to the end
+    if (part.empty() || part == "." || part == "..") return false;
+    if (slash == std::string_view::npos) return true;
+    begin = slash + 1;
+  }
+}
+
+std::vector<TokenizerFile> tokenizer_files(Disk& disk, const Plan& plan) {
+  std::vector<TokenizerFile> files;
+  if (!plan.has_tokenizer || plan.tokenizer_leaf >= plan.leaves.size()) return files;
+  const Checkpoint& leaf = *plan.leaves[plan.tokenizer_leaf];
+  for (const std::string& name : leaf.tokenizer_files()) {
+    if (!stays_inside(name)) {
+      throw Error(ErrorCode::Corrupt,
+                  fmt::format("the tokenizer file `{}` lies outside of its model's folder", name),
+                  FilePlace{leaf.path()}, "take the tokenizer of another model (--tokenizer)");
+    }
+    const std::string path = join_path(leaf.path(), name);
+    files.push_back({path, name, disk.stat(path).size});
+  }
+  return files;
+}
+
+std::vector<std::string> folders_of(const std::vector<TokenizerFile>& files) {
+  std::set<std::string> folders;  // sorted: a folder before what is in it
+  for (const TokenizerFile& file : files) {
+    for (std::size_t slash = file.name.find('/'); slash != std::string::npos;
+         slash = file.name.find('/', slash + 1)) {
+      folders.insert(file.name.substr(0, slash));
+    }
+  }
+  return {folders.begin(), folders.end()};
+}
+
+void copy_content(Disk& disk, const std::string& path, OutputFile& to) {
+  const auto from = disk.open(path);
+  std::vector<std::byte> piece(std::min<std::uint64_t>(kPiece, from->size()));
+  for (std::uint64_t done = 0; done < from->size(); done += piece.size()) {
+    piece.resize(std::min<std::uint64_t>(kPiece, from->size() - done));
+    from->read(done, piece);
+    to.append(piece);
+  }
+}
+
+}  // namespace thorns

@@ -1,0 +1,35 @@
+// The tokenizer files of the output: copies, byte for byte, of one leaf's.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/disk.h"
+#include "output/output_file.h"
+#include "plan/plan.h"
+
+namespace thorns {
+
+struct TokenizerFile {
+  std::string from;  // path
+  std::string name;  // relative to the output folder; may hold `/`
+  std::uint64_t size = 0;
+};
+
+// Whether `name` is a relative path that stays inside the folder it is joined to.
+bool stays_inside(std::string_view name);
+
+// What will be copied, with sizes; empty where the plan has no tokenizer. Throws Corrupt for a name
+// that leaves its folder, NotFound for a file that is gone.
+std::vector<TokenizerFile> tokenizer_files(Disk& disk, const Plan& plan);
+
+// The folders inside the output that `files` need, parents first.
+std::vector<std::string> folders_of(const std::vector<TokenizerFile>& files);
+
+// Appends the content of `path` to `to`, in pieces.
+void copy_content(Disk& disk, const std::string& path, OutputFile& to);
+
+}  // namespace thorns

@@ -1,0 +1,259 @@
+#include "output/writer.h"
+
+#include <fmt/format.h>
+
+#include <atomic>
+#include <optional>
+#include <utility>
+
+#include "base/text.h"
+#include "output/config_files.h"
+#include "output/manifest.h"
+#include "output/model_card.h"
+#include "output/output_file.h"
+#include "output/safetensors_header.h"
+#include "output/staging.h"
+#include "output/tokenizer_files.h"
+#include "thorns/error.h"
+
+namespace thorns {
+namespace {
+
+constexpr const char* kCardFile = "README.md";
+// File systems store whole blocks of about this size.
+constexpr std::uint64_t kBlock = 4096;
+
+// The small files, known before the first tensor is.
+struct SmallFile {
+  std::string name;
+  std::string text;
+};
+
+std::vector<SmallFile> small_files(Disk& disk, const Plan& plan, const std::string& name) {
+  std::vector<SmallFile> files;
+  if (const auto config = config_text(plan)) files.push_back({"config.json", *config});
+  if (!plan.leaves.empty() && plan.leaves.front()->generation_config()) {
+    files.push_back({"generation_config.json", *plan.leaves.front()->generation_config()});
+  }
+  files.push_back({kCardFile, model_card(disk, plan, name)});
+  return files;
+}
+
+std::uint64_t index_size(const Plan& plan) {
+  std::uint64_t size = 0;
+  write_index(plan, [&](std::string_view text) { size += text.size(); });
+  return size;
+}
+
+// Sizes of all files; exact but for the manifest, whose numbers are not known yet.
+std::uint64_t folder_size(const Plan& plan, const std::vector<SmallFile>& small,
+                          const std::vector<TokenizerFile>& tokenizer) {
+  std::vector<WrittenFile> files;
+  const auto add = [&](const std::string& name, std::uint64_t size) {
+    files.push_back({name, size, std::string(64, '0')});
+  };
+  for (const Shard& shard : plan.shards) {
+    add(shard.file, shard_header(plan, shard).size() + shard.data_bytes);
+  }
+  if (plan.shards.size() > 1) add(kIndexFile, index_size(plan));
+  for (const SmallFile& file : small) add(file.name, file.text.size());
+  for (const TokenizerFile& file : tokenizer) add(file.name, file.size);
+  add(kManifestFile, manifest_bound(plan, files));
+  std::uint64_t total = kBlock;  // of the folder itself
+  for (const WrittenFile& file : files) total += (file.size + kBlock - 1) / kBlock * kBlock;
+  return total;
+}
+
+void require_space(const OutputPath& path, std::uint64_t needed, std::uint64_t available) {
+  if (needed <= available) return;
+  throw Error(ErrorCode::NoSpace,
+              fmt::format("the output needs {}, but only {} are free in `{}`", human_bytes(needed),
+                          human_bytes(available), path.parent),
+              FilePlace{path.parent},
+              fmt::format("free {} there, or choose an output folder on another disk",
+                          human_bytes(needed - available)));
+}
+
+// Everything in `folder`, as deep as a writer makes folders; links lead no further.
+std::uint64_t folder_bytes(Disk& disk, const std::string& folder, int depth = 8) {
+  std::uint64_t bytes = 0;
+  for (const std::string& name : disk.list(folder)) {
+    const std::string path = join_path(folder, name);
+    const FileStat stat = disk.stat(path);
+    if (!stat.is_folder) bytes += stat.size;
+    if (stat.is_folder && depth > 0) bytes += folder_bytes(disk, path, depth - 1);
+  }
+  return bytes;
+}
+
+class FolderWriter : public CheckpointWriter {
+ public:
+  FolderWriter(Disk& disk, const Plan& plan, const OutputOptions& options)
+      : disk_(disk),
+        plan_(plan),
+        force_(options.force),
+        staging_(disk, output_path(options.folder)) {
+    staging_.recover();
+    refuse_taken(disk_, staging_.path(), force_);
+    check_layout();
+    small_ = small_files(disk_, plan_, staging_.path().name);
+    tokenizer_ = tokenizer_files(disk_, plan_);
+    require_space(staging_.path(), folder_size(plan_, small_, tokenizer_),
+                  disk_.free_space(staging_.path().parent));
+    manifest_file_.emplace(disk_, folder(), kManifestFile, 0, bytes_);
+    manifest_.emplace(plan_, [this](std::string_view text) { manifest_file_->append(text); });
+    manifest_->begin();
+    open_shards();
+  }
+
+  void write(std::size_t program, std::span<const std::byte> bytes) override {
+    expect(program);
+    if (bytes.size() > plan_.programs[program].bytes() - program_bytes_) {
+      throw Error(ErrorCode::Internal, "more bytes were written than the tensor has",
+                  TensorPlace{plan_.programs[program].tensor});
+    }
+    shard_file_->append(bytes);
+    program_bytes_ += bytes.size();
+  }
+
+  void finished(std::size_t program, const TensorFacts& facts) override {
+    expect(program);
+    if (program_bytes_ != plan_.programs[program].bytes()) {
+      throw Error(ErrorCode::Internal,
+                  fmt::format("{} bytes were written of a tensor of {}", program_bytes_,
+                              plan_.programs[program].bytes()),
+                  TensorPlace{plan_.programs[program].tensor});
+    }
+    manifest_->tensor(program, facts);
+    program_bytes_ = 0;
+    ++next_;
+    open_shards();
+  }
+
+  std::vector<WrittenFile> publish() override {
+    if (next_ != plan_.programs.size() || shard_file_) {
+      throw Error(ErrorCode::Internal,
+                  fmt::format("the folder was to be published after {} of {} tensors", next_,
+                              plan_.programs.size()));
+    }
+    if (plan_.shards.size() > 1) {
+      OutputFile index(disk_, folder(), kIndexFile, 0, bytes_);
+      write_index(plan_, [&](std::string_view text) { index.append(text); });
+      written_.push_back(index.finish());
+    }
+    for (const SmallFile& file : small_) {
+      OutputFile to(disk_, folder(), file.name, file.text.size(), bytes_);
+      to.append(file.text);
+      written_.push_back(to.finish());
+    }
+    copy_tokenizer();
+    manifest_->end(written_);
+    written_.push_back(manifest_file_->finish());
+    staging_.publish(force_);
+    return written_;
+  }
+
+  std::uint64_t bytes_written() const override { return bytes_; }
+
+ private:
+  const std::string& folder() { return staging_.model_folder(); }
+
+  // Shards must tile the programs, or files would not hold what their headers say.
+  void check_layout() const {
+    std::size_t next = 0;
+    for (const Shard& shard : plan_.shards) {
+      std::uint64_t bytes = 0;
+      const bool follows =
+          shard.first == next && shard.count <= plan_.programs.size() - shard.first;
+      for (std::size_t i = 0; follows && i < shard.count; ++i) {
+        bytes += plan_.programs[shard.first + i].bytes();
+      }
+      if (!follows || bytes != shard.data_bytes) {
+        throw Error(ErrorCode::Internal,
+                    fmt::format("the layout of `{}` does not fit its tensors", shard.file));
+      }
+      next += shard.count;
+    }
+    if (next != plan_.programs.size()) {
+      throw Error(ErrorCode::Internal, "the layout leaves tensors without a file");
+    }
+  }
+
+  void expect(std::size_t program) const {
+    if (program == next_ && program < plan_.programs.size()) return;
+    throw Error(ErrorCode::Internal,
+                fmt::format("tensor {} was written where {} was next", program, next_));
+  }
+
+  // Closes shards that are full and opens the one that the next program belongs to.
+  void open_shards() {
+    for (;;) {
+      if (shard_file_ && next_ == plan_.shards[shard_].first + plan_.shards[shard_].count) {
+        written_.push_back(shard_file_->finish());
+        shard_file_.reset();
+        ++shard_;
+      }
+      if (shard_file_ || shard_ == plan_.shards.size()) return;
+      const Shard& shard = plan_.shards[shard_];
+      const std::string header = shard_header(plan_, shard);
+      shard_file_.emplace(disk_, folder(), shard.file, header.size() + shard.data_bytes, bytes_);
+      shard_file_->append(header);
+    }
+  }
+
+  void copy_tokenizer() {
+    std::vector<std::string> folders = folders_of(tokenizer_);
+    for (const std::string& name : folders) disk_.make_folder(join_path(folder(), name));
+    for (const TokenizerFile& file : tokenizer_) {
+      OutputFile to(disk_, folder(), file.name, file.size, bytes_);
+      copy_content(disk_, file.from, to);
+      written_.push_back(to.finish());
+    }
+    for (const std::string& name : folders) disk_.sync_folder(join_path(folder(), name));
+  }
+
+  Disk& disk_;
+  const Plan& plan_;
+  bool force_;
+  std::atomic<std::uint64_t> bytes_ = 0;
+  Staging staging_;  // before the files in it: they are closed before it is removed
+  std::vector<SmallFile> small_;
+  std::vector<TokenizerFile> tokenizer_;
+  std::optional<OutputFile> manifest_file_;
+  std::optional<ManifestWriter> manifest_;
+  std::optional<OutputFile> shard_file_;
+  std::vector<WrittenFile> written_;
+  std::size_t shard_ = 0;            // being written
+  std::size_t next_ = 0;             // program
+  std::uint64_t program_bytes_ = 0;  // of it that have come
+};
+
+}  // namespace
+
+std::unique_ptr<CheckpointWriter> CheckpointWriter::create(Disk& disk, const Plan& plan,
+                                                           const OutputOptions& options) {
+  const OutputPath path = output_path(options.folder);
+  // What a killed replacement left is put right first, and that takes the lock.
+  if (!disk.exists(path.aside)) refuse_taken(disk, path, options.force);
+  return std::make_unique<FolderWriter>(disk, plan, options);
+}
+
+void check_output(Disk& disk, const Plan& plan, const OutputOptions& options) {
+  const OutputPath path = output_path(options.folder);
+  refuse_taken(disk, path, options.force);
+  const std::uint64_t needed = output_size(disk, plan);
+  if (disk.exists(path.staging)) {
+    // Throws where a run holds it; what a killed run left will be freed.
+    refuse_busy(disk, path);
+    require_space(path, needed, disk.free_space(path.parent) + folder_bytes(disk, path.staging));
+  } else {
+    const Staging probe(disk, path);  // shows that the parent can be written to
+    require_space(path, needed, disk.free_space(path.parent));
+  }
+}
+
+std::uint64_t output_size(Disk& disk, const Plan& plan) {
+  return folder_size(plan, small_files(disk, plan, "model"), tokenizer_files(disk, plan));
+}
+
+}  // namespace thorns

@@ -1,0 +1,32 @@
+// Turns a recipe into one program per output tensor.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "plan/match.h"
+#include "plan/plan.h"
+
+namespace thorns {
+
+// The updates of one fold node, by base tensor.
+using FoldUpdates = std::multimap<std::string, ResolvedUpdate>;
+
+// Leaves below a node, as indices in Recipe::leaves, in order of first mention.
+std::vector<std::size_t> leaves_below(const Recipe& recipe, std::size_t node);
+
+// Everything that programs are made from.
+struct Workshop {
+  const Recipe* recipe = nullptr;
+  const std::vector<LeafView>* views = nullptr;                     // like recipe->leaves
+  const std::vector<std::unique_ptr<Adapter>>* adapters = nullptr;  // like recipe->adapters
+  std::map<std::size_t, FoldUpdates> folds;                         // by recipe node
+  std::optional<Dtype> dtype;                                       // of all floating outputs
+};
+
+// The program of one tensor of the views, without operands that do not reach the result. Throws
+// Mismatch or Unsupported where the recipe makes no sense for it.
+Program build_program(const Workshop& workshop, const LayerStack& stack, const std::string& tensor);
+
+}  // namespace thorns

@@ -1,0 +1,114 @@
+// The program of one tensor, in words.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iterator>
+
+#include "base/text.h"
+#include "plan/memory.h"
+#include "plan/plan.h"
+#include "thorns/error.h"
+
+namespace thorns {
+namespace {
+
+std::string number(double value) { return fmt::format("{:.6g}", value); }
+
+std::string operand_line(const Operand& operand) {
+  if (!operand.is_product()) {
+    const TensorInfo& info = operand.source->tensors()[operand.tensor];
+    return fmt::format("{}  {} {} {} in {}", operand.label, info.name, to_string(info.dtype),
+                       shape_text(info.shape), operand.source->file_of(operand.tensor));
+  }
+  const TensorSource& source = operand.adapter->source();
+  const TensorInfo& a = source.tensors()[operand.update->first];
+  const TensorInfo& b = source.tensors()[operand.update->second];
+  return fmt::format("{}  {}, rank {}: {} {} and {} {} in {}", operand.label,
+                     operand.transposed ? "(B A)^T" : "B A", operand.update->rank, a.name,
+                     shape_text(a.shape), b.name, shape_text(b.shape),
+                     source.file_of(operand.update->first));
+}
+
+std::string sum_text(const SumNode& sum) {
+  std::string text;
+  for (const SumNode::Term& term : sum.terms) {
+    if (!text.empty()) text += " + ";
+    if (term.scale != 1.0) text += number(term.scale) + " ";
+    text += fmt::format("{}{}", term.is_operand ? "v" : "x", term.index + 1);
+  }
+  return text;
+}
+
+std::string method_text(const Recipe& recipe, const MethodNode& node) {
+  std::vector<std::string> arguments;
+  for (const std::size_t model : node.models) arguments.push_back(fmt::format("x{}", model + 1));
+  std::string text = fmt::format("{}({}", node.method->name(), fmt::join(arguments, ", "));
+  if (std::any_of(node.weights.begin(), node.weights.end(), [](double w) { return w != 1.0; })) {
+    text += "; weights";
+    for (const double weight : node.weights) text += " " + number(weight);
+  }
+  for (std::size_t i = 0; i < node.parameters.size(); ++i) {
+    if (!node.parameters[i]) continue;
+    text +=
+        fmt::format("; {} = {}", node.method->parameters()[i].name, number(*node.parameters[i]));
+  }
+  return text + ")    " + recipe.nodes[node.recipe_node].key;
+}
+
+const char* kind_text(ProgramKind kind) {
+  switch (kind) {
+    case ProgramKind::Copy:
+      return "copied unchanged";
+    case ProgramKind::Cast:
+      return "rounded to another type";
+    case ProgramKind::Same:
+      return "integers: all inputs must be equal, the first is copied";
+    case ProgramKind::Blend:
+      return "measured, solved and blended";
+  }
+  return "";
+}
+
+}  // namespace
+
+std::string explain(const Plan& plan, const std::string& tensor) {
+  const auto at = std::find_if(plan.programs.begin(), plan.programs.end(),
+                               [&](const Program& program) { return program.tensor == tensor; });
+  if (at == plan.programs.end()) {
+    std::vector<std::string> names;
+    for (const Program& program : plan.programs) names.push_back(program.tensor);
+    throw Error(ErrorCode::NotFound, fmt::format("the output has no tensor `{}`", tensor), Where{},
+                did_you_mean(tensor, names));
+  }
+  const Program& program = *at;
+  const auto index = static_cast<std::size_t>(at - plan.programs.begin());
+  const auto shard = std::find_if(plan.shards.begin(), plan.shards.end(), [&](const Shard& s) {
+    return index >= s.first && index < s.first + s.count;
+  });
+  std::string text = fmt::format("{} {} {} in {}\n  {}\n", program.tensor, to_string(program.dtype),
+                                 shape_text(program.shape), shard->file, kind_text(program.kind));
+  text += "vectors\n";
+  for (std::size_t i = 0; i < program.operands.size(); ++i) {
+    text += fmt::format("  v{} = {}\n", i + 1, operand_line(program.operands[i]));
+  }
+  if (program.kind == ProgramKind::Blend) {
+    text += "steps\n";
+    for (std::size_t i = 0; i < program.nodes.size(); ++i) {
+      const ProgramNode& node = program.nodes[i];
+      text += fmt::format("  x{} = {}\n", i + 1,
+                          node.sum ? sum_text(*node.sum) : method_text(plan.recipe, *node.method));
+    }
+    text += fmt::format("result\n  x{}, as one weighted sum of v1..v{}, rounded once to {}\n",
+                        program.nodes.size(), program.operands.size(), to_string(program.dtype));
+  }
+  const std::uint64_t tiles = tile_count(program, plan.memory);
+  const std::uint64_t again = reread_elements(program, plan.memory);
+  text += fmt::format("tiles\n  {} of at most {} elements; {}\n", tiles,
+                      tile_elements(program, plan.memory),
+                      again == 0 ? "read once"
+                                 : fmt::format("{} stay in memory, the others are read twice",
+                                               kept_tiles(program, plan.memory)));
+  return text;
+}
+
+}  // namespace thorns

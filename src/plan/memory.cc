@@ -1,0 +1,185 @@
+#include "plan/memory.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/text.h"
+#include "thorns/error.h"
+
+namespace thorns {
+namespace {
+
+// What the process holds besides the buffers planned here: program and libraries, thread stacks,
+// and per tensor its header entries, program and facts. Upper estimates, checked by the memory
+// tests.
+constexpr std::uint64_t kProcess = 28'000'000;
+constexpr std::uint64_t kPerInputTensor = 400;
+constexpr std::uint64_t kPerOutputTensor = 2'000;
+
+constexpr std::uint64_t kAlignment = 64;  // of each operand's run in a slot
+constexpr std::uint64_t kBestSlot = 8
+                                    << 20;  // large enough for the disk, small enough to keep many
+constexpr std::uint64_t kLeastSlots = 2;    // one being computed while the next is read
+constexpr std::uint64_t kLeastOutputSlots = 3;
+// A tensor is blended in one burst, after its sweep of measurement: output slots that can take much
+// of the burst let the writer go on while the next tensor is measured.
+constexpr std::uint64_t kMostOutputSlots = 64;
+
+// float32 chunk of every operand, and a grain of every product.
+std::uint64_t scratch_bytes(const Program& program) {
+  std::uint64_t products = 0;
+  for (const Operand& operand : program.operands) products += operand.is_product() ? 1 : 0;
+  const std::uint64_t n = program.operands.size();
+  return n * 8192 + products * kMostGrain * sizeof(float) + n * (n + 1) / 2 * 128;
+}
+
+// Sums of all grains of a program, kept until it is solved.
+std::uint64_t sums_bytes(const Program& program) {
+  const std::uint64_t n = program.operands.size();
+  return grain_count(program, program.elements) * (n * (n + 1) / 2) * sizeof(double);
+}
+
+// Both factors as float32, the second also packed, and the stored bytes they are converted from.
+std::uint64_t factor_bytes(const Program& program) {
+  std::uint64_t bytes = 0;
+  for (const Operand& operand : program.operands) {
+    if (!operand.is_product()) continue;
+    const std::uint64_t rank = operand.update->rank;
+    bytes += (program.rows() + 3 * (program.columns() + 32)) * rank * sizeof(float);
+    bytes += std::max(program.rows(), program.columns()) * rank * sizeof(double);
+  }
+  return bytes;
+}
+
+struct Needs {
+  std::uint64_t fixed = 0;
+  std::uint64_t factors = 0;
+  std::uint64_t scratch = 0;
+  std::uint64_t widest_input = 0;   // bytes of an element, all stored operands
+  std::uint64_t widest_output = 0;  // bytes of an output element
+  std::uint64_t padding = 0;        // of the operands' runs in a slot, each 64-aligned
+};
+
+Needs needs_of(const Plan& plan, std::size_t threads) {
+  Needs needs;
+  std::uint64_t inputs = 0;
+  for (const auto& leaf : plan.leaves) inputs += leaf->tensors().size();
+  for (const auto& adapter : plan.adapters) inputs += adapter->source().tensors().size();
+  needs.fixed = kProcess + inputs * kPerInputTensor + plan.programs.size() * kPerOutputTensor;
+  std::uint64_t sums = 0;
+  std::uint64_t per_thread = 0;
+  for (const Program& program : plan.programs) {
+    needs.factors = std::max(needs.factors, factor_bytes(program));
+    per_thread = std::max(per_thread, scratch_bytes(program));
+    sums = std::max(sums, sums_bytes(program));
+    needs.widest_input = std::max(needs.widest_input, program.stored_width());
+    needs.padding = std::max<std::uint64_t>(needs.padding, kAlignment * program.operands.size());
+    needs.widest_output = std::max<std::uint64_t>(needs.widest_output, size_of(program.dtype));
+  }
+  // Each thread also costs a stack and allocator caches.
+  needs.scratch = threads * (per_thread + 200'000) + sums;
+  return needs;
+}
+
+// Bytes of a slot that holds `grains` grains of the widest program; each operand's run is
+// 64-aligned.
+std::uint64_t slot_bytes(const Needs& needs, std::uint64_t grains) {
+  return std::max<std::uint64_t>(1, needs.widest_input) * kMostGrain * grains + needs.padding;
+}
+
+std::uint64_t total(const Needs& needs, std::uint64_t slot, std::uint64_t slots,
+                    std::uint64_t out_slot) {
+  return needs.fixed + needs.factors + needs.scratch + slot * slots + out_slot * kLeastOutputSlots;
+}
+
+}  // namespace
+
+std::uint64_t grain_elements(const Program& program) {
+  const std::uint64_t columns = program.columns();
+  if (columns == 0 || columns > kMostGrain) return kMostGrain;
+  return kMostGrain / columns * columns;
+}
+
+std::uint64_t grain_count(const Program& program, std::uint64_t elements) {
+  const std::uint64_t grain = grain_elements(program);
+  return (elements + grain - 1) / grain;
+}
+
+std::uint64_t tile_elements(const Program& program, const MemoryPlan& memory) {
+  const std::uint64_t width = std::max<std::uint64_t>(1, program.stored_width());
+  std::uint64_t most = (memory.slot_bytes - kAlignment * program.operands.size()) / width;
+  if (program.kind == ProgramKind::Blend || program.kind == ProgramKind::Cast) {
+    most = std::min(most, memory.output_slot_bytes / size_of(program.dtype));
+  }
+  const std::uint64_t grain = grain_elements(program);
+  return std::max(most / grain, std::uint64_t{1}) * grain;
+}
+
+std::uint64_t tile_count(const Program& program, const MemoryPlan& memory) {
+  const std::uint64_t tile = tile_elements(program, memory);
+  return (program.elements + tile - 1) / tile;
+}
+
+std::uint64_t kept_tiles(const Program& program, const MemoryPlan& memory) {
+  if (program.kind != ProgramKind::Blend) return 0;
+  const std::uint64_t tiles = tile_count(program, memory);
+  if (tiles <= memory.slots) return tiles;
+  const std::uint64_t streaming = std::max(kLeastSlots, std::uint64_t{memory.slots} / 4);
+  return memory.slots > streaming ? memory.slots - streaming : 0;
+}
+
+std::uint64_t reread_elements(const Program& program, const MemoryPlan& memory) {
+  if (program.kind != ProgramKind::Blend) return 0;
+  const std::uint64_t kept = kept_tiles(program, memory) * tile_elements(program, memory);
+  return program.elements - std::min(kept, program.elements);
+}
+
+std::uint64_t least_memory(const Plan& plan, std::size_t threads) {
+  const Needs needs = needs_of(plan, threads);
+  return total(needs, slot_bytes(needs, 1), kLeastSlots, needs.widest_output * kMostGrain);
+}
+
+MemoryPlan plan_memory(const Plan& plan, std::uint64_t ceiling, std::size_t threads) {
+  const Needs needs = needs_of(plan, threads);
+  const std::uint64_t least = least_memory(plan, threads);
+  if (ceiling < least) {
+    throw Error(ErrorCode::NoSpace,
+                fmt::format("this merge needs at least {} of memory; the ceiling is {}",
+                            human_bytes(least), human_bytes(ceiling)),
+                {},
+                fmt::format("use --memory {}MB or more{}", least / 1'000'000 + 1,
+                            threads > 1 ? ", or fewer threads" : ""));
+  }
+  MemoryPlan memory;
+  memory.ceiling = ceiling;
+  memory.fixed = needs.fixed;
+  memory.factors = needs.factors;
+  memory.scratch = needs.scratch;
+  // As many grains in a slot as leave room for eight slots, up to the best size.
+  const std::uint64_t free = ceiling - needs.fixed - needs.factors - needs.scratch;
+  std::uint64_t grains = 1;
+  const auto fits = [&](std::uint64_t count) {
+    const std::uint64_t slot = slot_bytes(needs, count);
+    return slot <= kBestSlot &&
+           slot * 8 + needs.widest_output * kMostGrain * count * kLeastOutputSlots <= free;
+  };
+  while (fits(grains + 1)) ++grains;
+  memory.slot_bytes = slot_bytes(needs, grains);
+  memory.output_slot_bytes = needs.widest_output * kMostGrain * grains;
+  const std::uint64_t room = free / 4 / std::max<std::uint64_t>(1, memory.output_slot_bytes);
+  memory.output_slots =
+      static_cast<std::size_t>(std::clamp(room, kLeastOutputSlots, kMostOutputSlots));
+  memory.output = memory.output_slot_bytes * memory.output_slots;
+  memory.slots = static_cast<std::size_t>((free - memory.output) / memory.slot_bytes);
+  // More slots than the largest tensor has tiles, twice over, would never be used.
+  std::uint64_t most = kLeastSlots;
+  for (const Program& program : plan.programs) {
+    most = std::max(most, 2 * tile_count(program, memory) + 8);
+  }
+  memory.slots = static_cast<std::size_t>(std::min<std::uint64_t>(memory.slots, most));
+  memory.tiles = memory.slots * memory.slot_bytes;
+  return memory;
+}
+
+}  // namespace thorns

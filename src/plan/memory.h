@@ -1,0 +1,33 @@
+// How a plan's tensors are cut into tiles, and how the memory ceiling is shared out.
+#pragma once
+
+#include <cstdint>
+
+#include "plan/plan.h"
+
+namespace thorns {
+
+// The unit of work of one thread: whole rows of a tensor, at most kMostGrain elements together (or
+// a part of one row, where a row is longer). It follows from the tensor's shape alone, and sums are
+// kept per grain and added up in order: that is why bytes do not depend on how many grains make a
+// tile.
+inline constexpr std::uint64_t kMostGrain = 65536;
+std::uint64_t grain_elements(const Program& program);
+std::uint64_t grain_count(const Program& program, std::uint64_t elements);
+
+// Elements of a program's tiles: whole grains (the last tile may be shorter).
+std::uint64_t tile_elements(const Program& program, const MemoryPlan& memory);
+std::uint64_t tile_count(const Program& program, const MemoryPlan& memory);
+// How many of a blend's tiles, from the first, stay in memory between its two sweeps: all of them
+// where they fit, else as many as leave some slots for streaming the rest. The other kinds keep
+// none.
+std::uint64_t kept_tiles(const Program& program, const MemoryPlan& memory);
+// Elements that the second sweep has to read again.
+std::uint64_t reread_elements(const Program& program, const MemoryPlan& memory);
+
+// Shares out `ceiling` bytes. Throws NoSpace naming the least ceiling where it is too small.
+MemoryPlan plan_memory(const Plan& plan, std::uint64_t ceiling, std::size_t threads);
+// The least ceiling that plan_memory accepts.
+std::uint64_t least_memory(const Plan& plan, std::size_t threads);
+
+}  // namespace thorns

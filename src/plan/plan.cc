@@ -1,0 +1,224 @@
+#include "plan/plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+
+#include "base/text.h"
+#include "plan/build.h"
+#include "plan/layout.h"
+#include "plan/match.h"
+#include "plan/memory.h"
+
+namespace thorns {
+namespace {
+
+// Runs one step of planning; what it throws joins the list.
+template <class Step>
+void attempt(std::vector<Error>& problems, Step step) {
+  try {
+    step();
+  } catch (const Error& error) {
+    problems.push_back(error);
+  }
+}
+
+void keep_warnings(Plan& plan) {
+  for (std::size_t i = 0; i < plan.adapters.size(); ++i) {
+    for (const std::string& warning : plan.adapters[i]->warnings()) {
+      plan.warnings.push_back(fmt::format("{}: {}", plan.recipe.adapters[i].name, warning));
+    }
+  }
+}
+
+// Resolves every fold against the first leaf below it (all leaves of a merge hold the same
+// tensors).
+void resolve_folds(const Plan& plan, const std::vector<LeafView>& views, Workshop& workshop,
+                   std::vector<Error>& problems) {
+  for (std::size_t i = 0; i < plan.recipe.nodes.size(); ++i) {
+    const auto* fold = std::get_if<FoldNode>(&plan.recipe.nodes[i].node);
+    if (fold == nullptr) continue;
+    FoldUpdates& updates = workshop.folds[i];
+    const std::size_t leaf = leaves_below(plan.recipe, fold->model).front();
+    FoldTarget target;
+    target.tensors = views[leaf].tensors;
+    target.model_type = plan.leaves[leaf]->model_type();
+    target.tied_head = views[leaf].embedding.has_value();
+    attempt(problems, [&] {
+      for (const ResolvedUpdate& update : resolve(*plan.adapters[fold->adapter], target)) {
+        updates.emplace(update.tensor, update);
+      }
+    });
+  }
+}
+
+bool folds_into_head(const Workshop& workshop) {
+  return std::any_of(workshop.folds.begin(), workshop.folds.end(),
+                     [](const auto& fold) { return fold.second.contains(kOutputHead); });
+}
+
+void build_programs(Plan& plan, const Workshop& workshop, std::vector<Error>& problems) {
+  const LeafView& first = workshop.views->front();
+  std::vector<std::string> names;
+  for (const auto& [name, index] : first.by_name) names.push_back(name);
+  const LayerStack stack(names);
+  for (const std::string& name : names) {
+    attempt(problems, [&] { plan.programs.push_back(build_program(workshop, stack, name)); });
+  }
+}
+
+void check_vocabulary(const Plan& plan, const PlanOptions& options, std::vector<Error>& problems) {
+  const std::string& vocabulary =
+      options.vocabulary.empty() ? plan.recipe.settings.vocabulary : options.vocabulary;
+  if (vocabulary.empty() || vocabulary == "strict") return;
+  problems.emplace_back(ErrorCode::Unsupported,
+                        fmt::format("the vocabulary rule `{}` cannot be followed yet", vocabulary),
+                        Where{},
+                        "leave it out or use `strict`: all models must have the same vocabulary");
+}
+
+void choose_tokenizer(Plan& plan, const std::string& wanted, std::vector<Error>& problems) {
+  std::vector<std::string> names;
+  for (std::size_t i = 0; i < plan.recipe.leaves.size(); ++i) {
+    const RecipeLeaf& leaf = plan.recipe.leaves[i];
+    names.push_back(leaf.name);
+    const bool has = !plan.leaves[i]->tokenizer_files().empty();
+    if (wanted.empty() ? has && !plan.has_tokenizer : leaf.name == wanted) {
+      plan.tokenizer_leaf = i;
+      plan.has_tokenizer = has;
+      if (!wanted.empty() && !has) {
+        problems.emplace_back(
+            ErrorCode::NotFound,
+            fmt::format("the tokenizer of `{}` is wanted, but it has no tokenizer files",
+                        leaf.name),
+            FilePlace{leaf.path});
+      }
+      if (!wanted.empty()) return;
+    }
+  }
+  if (!wanted.empty()) {
+    const std::string hint = did_you_mean(wanted, names);
+    problems.emplace_back(
+        ErrorCode::BadRecipe,
+        fmt::format("the tokenizer of `{}` is wanted, but no model has that name", wanted), Where{},
+        hint.empty() ? "models: " + list_text(names) : hint);
+  }
+}
+
+void count_bytes(Plan& plan) {
+  std::map<Dtype, std::uint64_t> by_type;
+  for (const Program& program : plan.programs) {
+    std::uint64_t products = 0;
+    for (const Operand& operand : program.operands) {
+      if (!operand.is_product()) continue;
+      const TensorSource& source = operand.adapter->source();
+      products += source.tensors()[operand.update->first].bytes() +
+                  source.tensors()[operand.update->second].bytes();
+    }
+    const std::uint64_t stored = program.elements * program.stored_width();
+    plan.bytes_in += stored + products;
+    plan.bytes_read +=
+        stored + reread_elements(program, plan.memory) * program.stored_width() + products;
+    plan.bytes_out += program.bytes();
+    if (is_blendable(program.dtype)) by_type[program.dtype] += program.bytes();
+  }
+  std::uint64_t most = 0;
+  for (const auto& [dtype, bytes] : by_type) {
+    if (bytes < most) continue;
+    most = bytes;
+    plan.base_dtype = torch_name(dtype);
+  }
+}
+
+// Models of several types are rounded to one output type: said, once per model.
+void warn_of_casts(Plan& plan) {
+  std::map<std::string, std::size_t> casts;
+  for (const Program& program : plan.programs) {
+    for (const Operand& operand : program.operands) {
+      if (operand.is_product() || operand.adapter != nullptr || operand.dtype == program.dtype)
+        continue;
+      if (!is_blendable(operand.dtype)) continue;
+      ++casts[fmt::format("of `{}` {{}} {}, the output's {}", operand.label,
+                          to_string(operand.dtype), to_string(program.dtype))];
+    }
+  }
+  for (const auto& [what, count] : casts) {
+    plan.warnings.push_back(
+        fmt::format("{} tensor{} {}", count, count == 1 ? "" : "s",
+                    fmt::format(fmt::runtime(what), count == 1 ? "is" : "are")));
+  }
+}
+
+}  // namespace
+
+std::uint64_t Program::stored_width() const {
+  std::uint64_t width = 0;
+  for (const Operand& operand : operands)
+    width += operand.is_product() ? 0 : size_of(operand.dtype);
+  return width;
+}
+
+PlanResult make_plan(Disk& disk, Recipe recipe, const PlanOptions& options) {
+  std::vector<std::unique_ptr<Checkpoint>> leaves;
+  std::vector<std::unique_ptr<Adapter>> adapters;
+  std::vector<Error> problems;
+  for (const RecipeLeaf& leaf : recipe.leaves) {
+    attempt(problems, [&] { leaves.push_back(open_checkpoint(disk, leaf.path)); });
+  }
+  for (const RecipeAdapter& adapter : recipe.adapters) {
+    attempt(problems, [&] { adapters.push_back(open_adapter(disk, adapter.path)); });
+  }
+  if (problems.empty()) {
+    return make_plan(std::move(recipe), std::move(leaves), std::move(adapters), options);
+  }
+  PlanResult result;
+  result.plan.recipe = std::move(recipe);
+  result.problems = std::move(problems);
+  return result;
+}
+
+PlanResult make_plan(Recipe recipe, std::vector<std::unique_ptr<Checkpoint>> leaves,
+                     std::vector<std::unique_ptr<Adapter>> adapters, const PlanOptions& options) {
+  PlanResult result;
+  Plan& plan = result.plan;
+  std::vector<Error>& problems = result.problems;
+  plan.recipe = std::move(recipe);
+  plan.leaves = std::move(leaves);
+  plan.adapters = std::move(adapters);
+  plan.threads = std::max<std::size_t>(1, options.threads);
+  keep_warnings(plan);
+  check_vocabulary(plan, options, problems);
+
+  std::vector<LeafView> views;
+  for (std::size_t i = 0; i < plan.leaves.size(); ++i) {
+    views.push_back(view_leaf(*plan.leaves[i], plan.recipe.leaves[i].name, plan.dropped));
+  }
+  Workshop workshop;
+  workshop.recipe = &plan.recipe;
+  workshop.views = &views;
+  workshop.adapters = &plan.adapters;
+  workshop.dtype = options.dtype ? options.dtype : plan.recipe.settings.dtype;
+  resolve_folds(plan, views, workshop, problems);
+  match_views(plan.recipe, views, folds_into_head(workshop), problems);
+  choose_tokenizer(plan,
+                   options.tokenizer.empty() ? plan.recipe.settings.tokenizer : options.tokenizer,
+                   problems);
+  if (!problems.empty()) return result;
+
+  build_programs(plan, workshop, problems);
+  if (plan.programs.empty() && problems.empty()) {
+    problems.emplace_back(ErrorCode::Mismatch, "the models hold no tensors", Where{});
+  }
+  plan.tied = plan.leaves[0]->ties_embeddings() && !views[0].by_name.contains(kOutputHead);
+  const std::uint64_t shard_size =
+      options.shard_size.value_or(plan.recipe.settings.shard_size.value_or(kDefaultShardSize));
+  plan.shards = lay_out(plan.programs, shard_size);
+  attempt(problems, [&] { plan.memory = plan_memory(plan, options.memory, plan.threads); });
+  if (!problems.empty()) return result;
+  count_bytes(plan);
+  warn_of_casts(plan);
+  return result;
+}
+
+}  // namespace thorns

@@ -1,0 +1,329 @@
+#include "recipe/names.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <set>
+
+#include "base/text.h"
+
+namespace thorns {
+namespace {
+
+constexpr std::size_t kMostCandidates = 2000;  // folders looked at for a suggestion
+
+const char* word(NameKind kind) { return kind == NameKind::Model ? "model" : "adapter"; }
+const char* option(NameKind kind) { return kind == NameKind::Model ? "--model" : "--adapter"; }
+NameKind other(NameKind kind) {
+  return kind == NameKind::Model ? NameKind::Adapter : NameKind::Model;
+}
+
+bool has_weights_ending(const std::string& path) {
+  static constexpr std::array<const char*, 5> kEndings = {".safetensors", ".bin", ".gguf", ".pt",
+                                                          ".pth"};
+  return std::any_of(kEndings.begin(), kEndings.end(),
+                     [&](const char* ending) { return path.ends_with(ending); });
+}
+
+// "LIMA RP" also names the folders "LIMA-RP" and "LIMA_RP".
+bool names_folder(const std::string& name, const std::string& folder) {
+  return std::equal(name.begin(), name.end(), folder.begin(), folder.end(),
+                    [](char a, char b) { return a == b || (a == ' ' && (b == '-' || b == '_')); });
+}
+
+// A path that stays inside the folder it is joined to.
+bool is_inner_path(const std::string& name) {
+  if (name.empty() || name.front() == '/' || name.front() == '~') return false;
+  const std::string slashed = "/" + name + "/";
+  return slashed.find("/../") == std::string::npos && slashed.find("/./") == std::string::npos;
+}
+
+bool looks_like_path(const std::string& name) {
+  return name.find('/') != std::string::npos || name.starts_with('.') || name.starts_with('~');
+}
+
+// owner/repo or owner/repo@revision.
+bool looks_like_repository(const std::string& where) {
+  const std::string name = where.substr(0, where.find('@'));
+  const std::size_t slash = name.find('/');
+  if (slash == std::string::npos || slash == 0 || slash + 1 == name.size()) return false;
+  if (name.front() == '.' || name.front() == '~') return false;
+  return std::all_of(name.begin(), name.end(),
+                     [&](char c) {
+                       return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                              (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-' ||
+                              c == '/';
+                     }) &&
+         name.find('/', slash + 1) == std::string::npos;
+}
+
+// The path of what a user wrote, relative to `folder`.
+std::string located(const std::string& where, const std::string& folder) {
+  if (where.starts_with("~/")) {
+    // Shells expand this only at the start of a word, and not in a recipe file.
+    const char* const home = std::getenv("HOME");
+    if (home != nullptr && *home != '\0') return join_path(home, where.substr(2));
+  }
+  return where.starts_with('/') ? where : join_path(folder, where);
+}
+
+constexpr const char* kHubHint =
+    "download it and give the folder, with --model NAME=FOLDER, --adapter NAME=FOLDER or in the "
+    "recipe file";
+
+}  // namespace
+
+// A name where the key has it.
+struct Names::Mention {
+  NameKind kind;
+  const std::string& name;
+  const KeySpan& span;
+  const std::string& context;
+
+  [[noreturn]] void fail(ErrorCode code, const std::string& message,
+                         const std::string& hint) const {
+    throw Error(code, message + context, span, hint);
+  }
+};
+
+Names::Names(Disk& disk, const Bindings& bindings, const RecipeFile* file)
+    : disk_(disk), bindings_(bindings), file_(file) {
+  if (file != nullptr && file->path.find('/') != std::string::npos) {
+    folder_ = parent_path(file->path);
+  }
+}
+
+Found Names::find(NameKind kind, const std::string& name, const KeySpan& span,
+                  const std::string& context) {
+  const Mention mention{kind, name, span, context};
+  Found found;
+  if (find_bound(mention, found) || find_on_paths(mention, found) || find_itself(mention, found)) {
+    return found;
+  }
+  fail_unknown(mention);
+}
+
+Names::Look Names::look(const std::string& path) {
+  Look result;
+  if (!disk_.exists(path)) return result;
+  try {
+    result.folder = disk_.stat(path).is_folder;
+  } catch (const Error& error) {
+    if (error.code() == ErrorCode::NotFound) return result;  // a link to nowhere
+    throw;
+  }
+  result.exists = true;
+  const std::string folder = result.folder ? path : parent_path(path);
+  if (result.folder || has_weights_ending(path)) {
+    const bool config = disk_.exists(join_path(folder, "config.json"));
+    result.adapter = disk_.exists(join_path(folder, "adapter_config.json"));
+    result.model = result.folder ? config : config || !result.adapter;
+  }
+  return result;
+}
+
+// A binding's value as a path. Any folder may hold a model, config.json or not.
+Found Names::follow(const Mention& mention, const std::string& where, const std::string& folder,
+                    const Where& place) {
+  const std::string path = located(where, folder);
+  const std::string subject =
+      fmt::format("{} `{}` is bound to `{}`, which", word(mention.kind), mention.name, where);
+  const Look seen = look(path);
+  const bool is_adapter = mention.kind == NameKind::Adapter;
+  if (!seen.exists) {
+    if (looks_like_repository(where)) {
+      throw Error(ErrorCode::NotFound,
+                  subject + " is no folder here; repositories of the Hub cannot be read yet", place,
+                  kHubHint);
+    }
+    throw Error(ErrorCode::NotFound, subject + " does not exist", place,
+                path == where ? "check the path" : fmt::format("the full path is `{}`", path));
+  }
+  const bool fits = is_adapter ? seen.adapter : seen.model || (seen.folder && !seen.adapter);
+  if (fits) return {path, where};
+  if (is_adapter) {
+    throw Error(ErrorCode::BadRecipe,
+                subject + (seen.model ? " is a model, not an adapter"
+                                      : " is no adapter: there is no adapter_config.json"),
+                place, "an adapter is a folder with adapter_config.json");
+  }
+  throw Error(ErrorCode::BadRecipe,
+              subject + (seen.adapter ? " is an adapter, not a model" : " is no model"), place,
+              "a model is a folder with config.json, or one file of weights (.safetensors)");
+}
+
+bool Names::find_bound(const Mention& mention, Found& found) {
+  const bool is_model = mention.kind == NameKind::Model;
+  if (file_ != nullptr) {
+    for (const FileEntry& entry : is_model ? file_->models : file_->adapters) {
+      if (entry.name != mention.name) continue;
+      found = follow(mention, entry.value, folder_, entry.place);
+      return true;
+    }
+  }
+  std::vector<Found> all;
+  for (const Binding& binding : is_model ? bindings_.models : bindings_.adapters) {
+    if (binding.name != mention.name) continue;
+    const Found one = follow(mention, binding.where, {}, mention.span);
+    if (all.empty() || disk_.canonical(all.front().path) != disk_.canonical(one.path)) {
+      all.push_back(one);
+    }
+  }
+  if (all.size() > 1) {
+    mention.fail(ErrorCode::BadRecipe,
+                 fmt::format("{} `{}` is bound twice: to `{}` and to `{}`", word(mention.kind),
+                             mention.name, all[0].where, all[1].where),
+                 "bind it once");
+  }
+  if (!all.empty()) found = all.front();
+  return !all.empty();
+}
+
+const std::vector<std::string>& Names::entries_of(const std::string& folder) {
+  const auto known = listed_.find(folder);
+  if (known != listed_.end()) return known->second;
+  try {
+    return listed_[folder] = disk_.list(folder);
+  } catch (const Error& error) {
+    listed_.erase(folder);
+    throw Error(error.code(), fmt::format("search path: {}", error.message()), FilePlace{folder},
+                "give folders that hold models or adapters with --path");
+  }
+}
+
+// All candidates for `name` on the search paths, each folder once.
+std::vector<std::string> Names::on_paths(NameKind kind, const std::string& name) {
+  std::vector<std::string> result;
+  std::set<std::string> seen;
+  const auto consider = [&](const std::string& path) {
+    const Look at = look(path);
+    const bool fits = kind == NameKind::Model ? at.model : at.adapter;
+    if (fits && seen.insert(disk_.canonical(path)).second) result.push_back(path);
+  };
+  const auto search = [&](const std::string& folder) {
+    const auto& entries = entries_of(folder);
+    if (name.find('/') != std::string::npos) {
+      if (is_inner_path(name)) consider(join_path(folder, name));
+      return;
+    }
+    for (const std::string& entry : entries) {
+      if (names_folder(name, entry)) consider(join_path(folder, entry));
+    }
+  };
+  for (const std::string& folder : bindings_.paths) search(folder);
+  if (!result.empty()) return result;
+  for (const std::string& folder : bindings_.fallback_paths) {
+    if (disk_.exists(folder)) search(folder);  // the environment may name what is not there today
+  }
+  return result;
+}
+
+bool Names::find_on_paths(const Mention& mention, Found& found) {
+  const auto all = on_paths(mention.kind, mention.name);
+  if (all.size() > 1) {
+    mention.fail(ErrorCode::BadRecipe,
+                 fmt::format("{} `{}` could be any of: {}", word(mention.kind), mention.name,
+                             list_text(all)),
+                 fmt::format("bind the one you mean: {} \"{}={}\"", option(mention.kind),
+                             mention.name, all.front()));
+  }
+  if (all.empty()) return false;
+  found = {all.front(), all.front()};
+  return true;
+}
+
+bool Names::find_itself(const Mention& mention, Found& found) {
+  const std::string path = located(mention.name, folder_);
+  const Look seen = look(path);
+  const bool fits = mention.kind == NameKind::Adapter
+                        ? seen.adapter
+                        : seen.model || (seen.folder && !seen.adapter);
+  if (fits) found = {path, mention.name};
+  return fits;
+}
+
+bool Names::known_as(NameKind kind, const std::string& name) {
+  const bool is_model = kind == NameKind::Model;
+  const auto has = [&](const auto& list) {
+    return std::any_of(list.begin(), list.end(), [&](const auto& one) { return one.name == name; });
+  };
+  if (file_ != nullptr && (has(is_model ? file_->models : file_->adapters))) return true;
+  if (has(is_model ? bindings_.models : bindings_.adapters)) return true;
+  if (!on_paths(kind, name).empty()) return true;
+  const Look itself = look(located(name, folder_));
+  return is_model ? itself.model : itself.adapter;
+}
+
+// All names of this kind that a user may have meant.
+std::vector<std::string> Names::candidates(NameKind kind) {
+  std::vector<std::string> names;
+  const auto add = [&](const auto& list) {
+    for (const auto& one : list) names.push_back(one.name);
+  };
+  const bool is_model = kind == NameKind::Model;
+  if (file_ != nullptr) {
+    add(is_model ? file_->models : file_->adapters);
+    if (is_model) add(file_->let);
+  }
+  add(is_model ? bindings_.models : bindings_.adapters);
+  std::vector<std::string> folders = bindings_.paths;
+  std::copy_if(bindings_.fallback_paths.begin(), bindings_.fallback_paths.end(),
+               std::back_inserter(folders),
+               [&](const std::string& folder) { return disk_.exists(folder); });
+  for (const std::string& folder : folders) {
+    for (const std::string& entry : entries_of(folder)) {
+      if (names.size() >= kMostCandidates) return names;
+      const Look at = look(join_path(folder, entry));
+      if (is_model ? at.model : at.adapter) names.push_back(entry);
+    }
+  }
+  return names;
+}
+
+void Names::fail_unknown(const Mention& mention) {
+  const NameKind kind = mention.kind;
+  const std::string& name = mention.name;
+  const bool is_model = kind == NameKind::Model;
+  if (!is_model && file_ != nullptr &&
+      std::any_of(file_->let.begin(), file_->let.end(),
+                  [&](const FileEntry& entry) { return entry.name == name; })) {
+    mention.fail(ErrorCode::BadRecipe,
+                 fmt::format("`{}` is a part of this recipe (`let`), not an adapter", name),
+                 fmt::format("to merge it, write `{{A+{}}}`", name));
+  }
+  if (known_as(other(kind), name)) {
+    mention.fail(ErrorCode::BadRecipe,
+                 fmt::format("`{}` is {}, not {}", name, is_model ? "an adapter" : "a model",
+                             is_model ? "a model" : "an adapter"),
+                 is_model ? fmt::format("to fold it into a model, write `A[{}]`", name)
+                          : fmt::format("to merge it, write `{{A+{}}}`", name));
+  }
+  const std::string near = did_you_mean(name, candidates(kind));
+  const std::string unknown = fmt::format("unknown {} `{}`", word(kind), name);
+  if (!near.empty()) mention.fail(ErrorCode::BadRecipe, unknown, near);
+  const Look seen = look(located(name, folder_));
+  if (seen.exists) {
+    mention.fail(ErrorCode::NotFound,
+                 fmt::format("`{}` is there, but it is no {}", located(name, folder_), word(kind)),
+                 is_model ? "a model is a folder with config.json, or one file of weights"
+                          : "an adapter is a folder with adapter_config.json");
+  }
+  if (looks_like_repository(name)) {
+    mention.fail(
+        ErrorCode::NotFound,
+        fmt::format("`{}` is no folder here, and repositories of the Hub cannot be read yet", name),
+        kHubHint);
+  }
+  if (looks_like_path(name)) {
+    mention.fail(ErrorCode::NotFound, fmt::format("there is no {} at `{}`", word(kind), name),
+                 "check the path");
+  }
+  mention.fail(ErrorCode::BadRecipe, unknown,
+               fmt::format("bind it with {} \"{}=FOLDER\", or give the folder above it with "
+                           "--path",
+                           option(kind), name));
+}
+
+}  // namespace thorns

@@ -1,0 +1,326 @@
+// Whole recipes against the step-by-step float64 oracle, and the promise that output bytes depend
+// on the recipe and its inputs alone.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "engine/engine.h"
+#include "kernel/kernels.h"
+#include "plan/memory.h"
+#include "support/memory_model.h"
+#include "support/oracle.h"
+
+namespace thorns {
+namespace {
+
+using namespace testing_support;
+
+const std::string kTensor = "model.layers.0.mlp.up_proj.weight";
+
+std::vector<std::unique_ptr<Checkpoint>> open_leaves(const Recipe& recipe, const Models& models) {
+  std::vector<std::unique_ptr<Checkpoint>> leaves;
+  for (const RecipeLeaf& leaf : recipe.leaves) {
+    leaves.push_back(std::make_unique<MemoryCheckpoint>(leaf.name, models.at(leaf.name)));
+  }
+  return leaves;
+}
+
+// Folds need their own adapters, because a plan owns what it opens.
+std::vector<std::unique_ptr<Adapter>> open_adapters(const Recipe& recipe, const Loras& loras) {
+  std::vector<std::unique_ptr<Adapter>> adapters;
+  for (const RecipeAdapter& adapter : recipe.adapters) {
+    const MemoryAdapter& from = *loras.at(adapter.name);
+    adapters.push_back(std::make_unique<MemoryAdapter>(
+        adapter.name, from.updates(), static_cast<const MemoryCheckpoint&>(from.source()).data()));
+  }
+  return adapters;
+}
+
+struct Merged {
+  Plan plan;
+  std::vector<std::vector<std::byte>> bytes;
+  std::vector<TensorFacts> facts;
+  EngineFacts engine;
+};
+
+Merged merge_in_memory(const Recipe& recipe, const Models& models, const Loras& loras,
+                       PlanOptions options = {}, EngineOptions engine = {}) {
+  PlanResult made =
+      make_plan(recipe, open_leaves(recipe, models), open_adapters(recipe, loras), options);
+  if (!made.problems.empty()) throw made.problems.front();
+  Merged merged;
+  merged.plan = std::move(made.plan);
+  MemorySink sink(merged.plan);
+  Observer silent;
+  merged.engine = run(merged.plan, sink, silent, engine);
+  merged.bytes = std::move(sink.bytes);
+  merged.facts = std::move(sink.facts);
+  return merged;
+}
+
+// Four fine-tunes of one base: apart by 15 to 60 degrees, one pair almost parallel.
+Models small_family(Dtype dtype, std::uint64_t rows, std::uint64_t columns) {
+  const std::size_t count = rows * columns;
+  const auto base = normal_values(count, 1);
+  Models models;
+  const std::vector<std::pair<std::string, double>> apart = {
+      {"A", 0.2}, {"B", 0.7}, {"C", 1.5}, {"D", 0.001}};
+  for (std::size_t i = 0; i < apart.size(); ++i) {
+    const auto change = normal_values(count, 10 + i);
+    std::vector<double> values(count);
+    for (std::size_t e = 0; e < count; ++e) values[e] = base[e] + apart[i].second * change[e];
+    models[apart[i].first] = {tensor(kTensor, dtype, {rows, columns}, values)};
+  }
+  return models;
+}
+
+std::vector<std::string> keys_of_depth(int depth) {
+  if (depth == 1) return {"A", "B", "C", "D"};
+  std::vector<std::string> keys = keys_of_depth(1);
+  const auto below = keys_of_depth(depth - 1);
+  for (const std::string& x : below) {
+    for (const std::string& y : below) keys.push_back("{" + x + "+" + y + "}");
+  }
+  return keys;
+}
+
+TEST(Exactness, EveryKeyOfDepthThreeOverFourLeaves) {
+  const KeyBinder binder({"A", "B", "C", "D"}, {});
+  for (const Dtype dtype : {Dtype::F16, Dtype::BF16}) {
+    const Models models = small_family(dtype, 13, 29);
+    Exactness exactness;
+    const auto keys = keys_of_depth(3);
+    ASSERT_EQ(keys.size(), 404U);
+    for (const std::string& key : keys) {
+      const Recipe recipe = binder.bind(key);
+      const Merged merged = merge_in_memory(recipe, models, {});
+      exactness.check(dtype, merged.bytes.at(0), Oracle(recipe, models, {}).tensor(kTensor), key);
+      if (HasFatalFailure()) return;
+    }
+    EXPECT_GE(exactness.share(), 0.999) << to_string(dtype);
+  }
+}
+
+TEST(Exactness, FoldsWeightsMethodsAndMixedTypes) {
+  const KeyBinder binder({"A", "B", "C", "D"}, {"L", "K"});
+  Models models = small_family(Dtype::BF16, 130, 600);
+  models["B"] = small_family(Dtype::F16, 130, 600)["B"];
+  models["C"] = small_family(Dtype::F32, 130, 600)["C"];
+  Loras loras;
+  loras["L"] = lora("L", "model.layers.0.mlp.up_proj", 130, 600, 8, 0.5, 100);
+  loras["K"] = lora("K", "model.layers.0.mlp.up_proj", 130, 600, 3, 2.0, 200);
+  const std::vector<std::string> keys = {
+      "A[L]",
+      "{A[L]+B}",
+      "({({A+B}[L])+({C+D}[K])}{A[K]})",
+      "{A+3*B}",
+      "{A[0.7*L+K]+C; t=0.3}",
+      "{A+B+C+D; linear}",
+      "{0.1*A+2*B+0.5*{C+D}; linear}",
+      "{{A+B}[L]+{A+B}[K]}",
+      "{A[L][L]+A}",
+      "{A+A}",
+      "{{{{A+B}+C}+D}[L]+A}",
+  };
+  for (const Dtype dtype : {Dtype::F32, Dtype::F16, Dtype::BF16}) {
+    Exactness exactness;
+    for (const std::string& key : keys) {
+      const Recipe recipe = binder.bind(key);
+      PlanOptions options;
+      options.dtype = dtype;
+      options.threads = 2;
+      const Merged merged = merge_in_memory(recipe, models, loras, options);
+      exactness.check(dtype, merged.bytes.at(0), Oracle(recipe, models, loras).tensor(kTensor),
+                      key);
+      if (HasFatalFailure()) return;
+    }
+    if (dtype != Dtype::F32) {
+      EXPECT_GE(exactness.share(), 0.999) << to_string(dtype);
+    }
+  }
+}
+
+TEST(SameBytes, ForEveryThreadCountMemoryAndSimdTarget) {
+  const KeyBinder binder({"A", "B", "C", "D"}, {"L"});
+  const Models models = small_family(Dtype::BF16, 517, 1031);  // 9 grains, the last one odd
+  Loras loras;
+  loras["L"] = lora("L", "model.layers.0.mlp.up_proj", 517, 1031, 5, 0.5, 100);
+  const Recipe recipe = binder.bind("({A+B}[L]){C+D}");
+  PlanOptions options;
+  const Merged first = merge_in_memory(recipe, models, loras, options);
+  for (const std::size_t threads : {1, 2, 3, 7}) {
+    options.threads = threads;
+    const std::uint64_t least = least_memory(first.plan, threads);
+    for (const std::uint64_t memory :
+         {least, least + 3'000'000, std::uint64_t{512'000'000}, std::uint64_t{4'000'000'000}}) {
+      options.memory = memory;
+      const Merged merged = merge_in_memory(recipe, models, loras, options);
+      EXPECT_EQ(merged.bytes, first.bytes) << threads << " threads, " << memory << " bytes";
+      EXPECT_EQ(merged.facts[0].coefficients, first.facts[0].coefficients);
+      EXPECT_LE(merged.plan.memory.total(), memory);
+      if (memory == least) {
+        EXPECT_GT(reread_elements(merged.plan.programs[0], merged.plan.memory), 0U)
+            << "with the least memory a part of this tensor should be read twice";
+      }
+    }
+  }
+  options = {};
+  for (const std::string& target : simd_targets()) {
+    force_simd_target(target);
+    EXPECT_EQ(merge_in_memory(recipe, models, loras, options).bytes, first.bytes) << target;
+  }
+  force_simd_target("");
+}
+
+TEST(Engine, ReadsAPartThatStandsTwiceOnce) {
+  const KeyBinder binder({"A", "B", "C", "D"}, {});
+  const Models models = small_family(Dtype::BF16, 100, 100);
+  const Recipe recipe = binder.bind("{{A+B}+{{A+B}+A}}");
+  const Merged merged = merge_in_memory(recipe, models, {});
+  EXPECT_EQ(merged.plan.programs[0].operands.size(), 2U);
+  EXPECT_EQ(merged.engine.bytes_read, 2U * 100 * 100 * 2);
+  EXPECT_EQ(merged.facts[0].nodes.size(), 3U) << "{A+B} is solved once";
+}
+
+TEST(Engine, CopiesASingleModelByteForByte) {
+  const KeyBinder binder({"A"}, {});
+  Models models;
+  models["A"] = {tensor("a", Dtype::BF16, {300, 700}, normal_values(210000, 3)),
+                 tensor("b", Dtype::F32, {5}, {1, 2, 3, 4, 5}),
+                 tensor("empty", Dtype::F16, {0, 4}, {})};
+  models["A"].push_back({"ids", Dtype::I64, {2}, std::vector<std::byte>(16, std::byte{7})});
+  const Merged merged = merge_in_memory(binder.bind("A"), models, {});
+  for (std::size_t p = 0; p < merged.plan.programs.size(); ++p) {
+    for (const MemoryTensor& t : models["A"]) {
+      if (t.name == merged.plan.programs[p].tensor) {
+        EXPECT_EQ(merged.bytes[p], t.bytes) << t.name;
+      }
+    }
+  }
+  EXPECT_EQ(merged.plan.programs.size(), 4U);
+}
+
+TEST(Engine, IntegersMustAgree) {
+  const KeyBinder binder({"A", "B"}, {});
+  Models models;
+  models["A"] = {{"ids", Dtype::I32, {3}, std::vector<std::byte>(12, std::byte{7})}};
+  models["B"] = models["A"];
+  EXPECT_EQ(merge_in_memory(binder.bind("{A+B}"), models, {}).bytes[0], models["A"][0].bytes);
+  models["B"][0].bytes[5] = std::byte{8};
+  try {
+    merge_in_memory(binder.bind("{A+B}"), models, {});
+    FAIL() << "integers that differ were merged";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::Mismatch);
+    EXPECT_NE(error.message().find("`A` and `B`"), std::string::npos) << error.message();
+    EXPECT_EQ(std::get<TensorPlace>(error.where()).element, 1U);
+  }
+}
+
+TEST(Engine, NanStopsTheMergeAndIsNamed) {
+  const KeyBinder binder({"A", "B", "C", "D"}, {});
+  Models models = small_family(Dtype::F16, 400, 400);
+  const std::size_t bad = 123'457;
+  models["B"][0].bytes[2 * bad] = std::byte{0x01};
+  models["B"][0].bytes[2 * bad + 1] = std::byte{0x7E};
+  for (const char* key : {"{A+B}", "{{A+C}+B}", "B"}) {
+    try {
+      merge_in_memory(binder.bind(key), models, {});
+      FAIL() << "NaN went through: " << key;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::NonFinite);
+      EXPECT_EQ(std::get<TensorPlace>(error.where()).element, bad);
+      EXPECT_EQ(std::get<TensorPlace>(error.where()).source, "B");
+    }
+    EngineOptions allow;
+    allow.allow_nonfinite = true;
+    const Merged merged = merge_in_memory(binder.bind(key), models, {}, {}, allow);
+    EXPECT_EQ(merged.facts[0].nonfinite, 1U);
+    EXPECT_TRUE(std::isnan(reference::load(Dtype::F16, merged.bytes[0].data(), bad)));
+    EXPECT_TRUE(std::isfinite(reference::load(Dtype::F16, merged.bytes[0].data(), bad + 1)));
+  }
+}
+
+TEST(Engine, OverflowOfTheOutputTypeStopsTheMerge) {
+  const KeyBinder binder({"A", "B"}, {});
+  Models models;
+  models["A"] = {tensor("w", Dtype::BF16, {3}, {1.0, 2.0, 100000.0})};
+  models["B"] = {tensor("w", Dtype::BF16, {3}, {1.0, 2.0, 90000.0})};
+  PlanOptions options;
+  options.dtype = Dtype::F16;
+  try {
+    merge_in_memory(binder.bind("{A+B}"), models, {}, options);
+    FAIL() << "a value beyond float16 was stored";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::NonFinite);
+    EXPECT_EQ(std::get<TensorPlace>(error.where()).element, 2U);
+    EXPECT_NE(error.hint().find("bfloat16"), std::string::npos);
+  }
+  const Merged merged = merge_in_memory(binder.bind("{A+B}"), models, {}, options, {true});
+  EXPECT_EQ(merged.facts[0].clipped, 1U);
+}
+
+TEST(Engine, StopsWhenAskedTo) {
+  struct Impatient : Observer {
+    bool cancelled() override { return true; }
+  } observer;
+  const KeyBinder binder({"A", "B", "C", "D"}, {});
+  const Models models = small_family(Dtype::F16, 40, 40);
+  const Recipe recipe = binder.bind("{A+B}");
+  PlanResult made = make_plan(recipe, open_leaves(recipe, models), {}, {});
+  MemorySink sink(made.plan);
+  try {
+    run(made.plan, sink, observer, {});
+    FAIL() << "not stopped";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::Cancelled);
+  }
+}
+
+TEST(Engine, WhatASourceOrTheSinkThrowsComesThrough) {
+  struct Full : MemorySink {
+    using MemorySink::MemorySink;
+    void write(std::size_t, std::span<const std::byte>) override {
+      throw Error(ErrorCode::NoSpace, "the disk is full");
+    }
+  };
+  struct Broken : MemoryCheckpoint {
+    using MemoryCheckpoint::MemoryCheckpoint;
+    void read(std::size_t, std::uint64_t, std::span<std::byte>) const override {
+      throw Error(ErrorCode::Corrupt, "the file ends early");
+    }
+  };
+  const KeyBinder binder({"A", "B", "C", "D"}, {});
+  const Models models = small_family(Dtype::F16, 400, 400);
+  const Recipe recipe = binder.bind("{A+B}");
+  PlanResult made = make_plan(recipe, open_leaves(recipe, models), {}, {});
+  Observer silent;
+  Full full(made.plan);
+  EXPECT_THROW(
+      {
+        try {
+          run(made.plan, full, silent, {});
+        } catch (const Error& error) {
+          EXPECT_EQ(error.code(), ErrorCode::NoSpace);
+          throw;
+        }
+      },
+      Error);
+  std::vector<std::unique_ptr<Checkpoint>> leaves = open_leaves(recipe, models);
+  leaves[1] = std::make_unique<Broken>("B", models.at("B"));
+  PlanResult broken = make_plan(recipe, std::move(leaves), {}, {});
+  MemorySink sink(broken.plan);
+  EXPECT_THROW(
+      {
+        try {
+          run(broken.plan, sink, silent, {});
+        } catch (const Error& error) {
+          EXPECT_EQ(error.code(), ErrorCode::Corrupt);
+          throw;
+        }
+      },
+      Error);
+}
+
+}  // namespace
+}  // namespace thorns
