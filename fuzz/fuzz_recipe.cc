@@ -4,8 +4,8 @@
 #include <cstdlib>
 #include <string>
 
-#include "../tests/support/memory_disk.h"
 #include "recipe/recipe.h"
+#include "support/memory_disk.h"
 #include "thorns/error.h"
 
 namespace {

@@ -1,93 +1,193 @@
 #!/usr/bin/env python3
-"""Checks the house rules that a compiler does not know.
+"""Checks the house rules that a compiler does not: the arrows between the rooms, and tidy text.
 
-    python3 tools/check_rooms.py [ROOT]
-
-A room (a folder of src/) includes only itself and rooms on lower floors; the command line includes only
-the public headers and itself. Tests may look into every room. Every fuzz target has a seed corpus, and text files hold no trailing blanks and no paths of somebody's machine.
-Prints one line per breach, FILE:LINE: what; exit code 1 if there is one.
+Every folder of src/ is a room and stands on a floor. A file includes only its own room, rooms on
+lower floors, and the public headers; the command line includes nothing but the public headers.
+Tests may look into any room, but nothing that ships may include what is made for tests.
+Prints one line `file:line: what is wrong` per finding; exit code 1 when there is any.
 """
+
+import argparse
 import os
 import re
 import sys
+from collections import defaultdict
+from pathlib import Path
 
+# A new room gets its floor here and in src/README.md.
 FLOORS = {
-    "base": 0, "key": 1, "checkpoint": 1, "kernel": 1, "method": 2, "recipe": 3, "adapter": 3,
-    "plan": 4, "engine": 5, "output": 5, "api": 6, "cli": 7,
+    "base": 0,
+    "key": 1,
+    "checkpoint": 1,
+    "kernel": 1,
+    "method": 2,
+    "recipe": 3,
+    "adapter": 3,
+    "plan": 4,
+    "engine": 5,
+    "output": 5,
+    "api": 6,
+    "cli": 7,
 }
-INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"')
-TEXT = (".h", ".cc", ".py", ".sh", ".md", ".txt", ".json", ".cmake", ".yml", ".yaml")
-SKIPPED = {".git", "build", "corpus", "golden", "models", "adapters", "out", "__pycache__"}
-MACHINE_PATH = re.compile(r"(?<![\w.~/])/(home|root|work|Users)/")
+PUBLIC = "thorns"  # include/thorns
+FRONT_DOOR = "cli"  # uses the public headers alone
+LIBRARIES_IN_QUOTES = {"hwy"}  # Highway asks for quotes around its re-included headers
+
+INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]')
+# Tests may speak of the folders of people who do not exist.
+MACHINE_PATH = re.compile(
+    r"(?<![\w.~/-])/(?:root|work|opt/venv|(?:home|Users)/(?!(?:me|you|user|somebody|x)\b))[\w./-]*"
+)
+
+TEXT_SUFFIXES = {
+    ".cc", ".h", ".py", ".md", ".txt", ".json", ".yaml", ".yml", ".sh", ".cmake", ".html", ".css",
+}  # fmt: skip
+TEXT_NAMES = {"Makefile", "run", ".clang-format", ".clang-tidy", ".gitignore", "LICENSE"}
+TABS_ALLOWED = {"Makefile"}
+# What the build, the demo and the benchmarks leave behind (see .gitignore), and test data, whose
+# bytes mean something.
+SKIPPED = re.compile(
+    r"^(\.git|build|build-[^/]*|demo/(models|adapters|out)|bench/out|fuzz/corpus|tests/golden|"
+    r".*__pycache__)$"
+)
 
 
-def lines_of(path):
-    with open(path, encoding="utf-8") as file:
-        return list(enumerate(file.read().split("\n"), start=1))
+def files_under(root):
+    """Every file that belongs to the project, as paths relative to `root`, sorted."""
+    found = []
+    for folder, folders, names in os.walk(root):
+        here = Path(folder).relative_to(root)
+        folders[:] = [f for f in folders if not SKIPPED.match((here / f).as_posix())]
+        found += [here / name for name in names if not SKIPPED.match((here / name).as_posix())]
+    return sorted(found)
 
 
-def check_arrows(root):
-    source = os.path.join(root, "src")
-    for room in sorted(os.listdir(source)):
-        folder = os.path.join(source, room)
-        if not os.path.isdir(folder):
+def is_test(path):
+    """Tests and their helpers: x_test.cc, testing.h, everything under tests/."""
+    return path.parts[0] == "tests" or path.stem.endswith("_test") or path.stem == "testing"
+
+
+def includes_of(text):
+    """(line number, name, in quotes) of every #include."""
+    for number, line in enumerate(text.splitlines(), 1):
+        match = INCLUDE.match(line)
+        if match:
+            yield number, match.group(2), match.group(1) == '"'
+
+
+def complaint_about(path, name, quoted):
+    """What is wrong with `path` including `name`; None if nothing is."""
+    target = name.split("/")[0]
+    if target not in FLOORS and target != PUBLIC:
+        if not quoted or target in LIBRARIES_IN_QUOTES:
+            return None
+        if target == "support" and (is_test(path) or path.parts[0] == "fuzz"):
+            return None
+        return f'"{name}" names no room: write "room/file.h", and <...> for other libraries'
+    if not quoted:
+        return f'<{name}> is ours: write "{name}"'
+    if target == PUBLIC:
+        return None
+    if path.parts[0] == "include":
+        return f'a public header includes "{name}": only "{PUBLIC}/..." is public'
+    if is_test(path):
+        return None
+    if is_test(Path(name)):
+        return f'"{name}" is for tests only'
+    if path.parts[0] != "src":
+        return None  # fuzz targets and benchmarks may look into any room
+    room = path.parts[1]
+    if target == room:
+        return None
+    if room == FRONT_DOOR:
+        return f'{room} includes "{name}": it may use "{PUBLIC}/..." and itself only'
+    here, there = FLOORS[room], FLOORS[target]
+    if there == here:
+        return f'{room} includes "{name}": both stand on floor {here}'
+    if there > here:
+        return f'{room} (floor {here}) includes "{name}" (floor {there}): arrows point down only'
+    return None
+
+
+def check_arrows(root, files):
+    for path in files:
+        if path.suffix not in {".cc", ".h"}:
             continue
-        if room not in FLOORS:
-            yield f"src/{room}:1: a room that tools/check_rooms.py does not know"
+        if path.parts[0] == "src":
+            if len(path.parts) != 3:
+                yield path, 1, "sources stand in a room: src/<room>/<file>"
+                continue
+            if path.parts[1] not in FLOORS:
+                yield path, 1, f"the room `{path.parts[1]}` has no floor: give it one in FLOORS"
+                continue
+        for number, name, quoted in includes_of((root / path).read_text(encoding="utf-8")):
+            complaint = complaint_about(path, name, quoted)
+            if complaint:
+                yield path, number, complaint
+
+
+def check_names(files):
+    """A header's name says which one is meant, without its folder."""
+    homes = defaultdict(list)
+    for path in files:
+        if path.parts[0] in {"src", "include"} and path.suffix == ".h":
+            homes[path.name].append(path)
+    for paths in homes.values():
+        for path in paths[1:]:
+            yield path, 1, f"the name is taken by {paths[0].as_posix()}"
+
+
+def check_corpora(root, files):
+    """fuzz/fuzz_x.cc starts from the files in fuzz/corpus/x/."""
+    for path in files:
+        if path.parts[0] == "fuzz" and path.stem.startswith("fuzz_") and path.suffix == ".cc":
+            corpus = Path("fuzz/corpus") / path.stem.removeprefix("fuzz_")
+            folder = root / corpus
+            if not folder.is_dir() or not any(folder.iterdir()):
+                yield path, 1, f"no corpus: {corpus.as_posix()}/ is missing or empty"
+
+
+def check_text(root, files):
+    for path in files:
+        if path.suffix not in TEXT_SUFFIXES and path.name not in TEXT_NAMES:
             continue
-        for name in sorted(os.listdir(folder)):
-            path = os.path.join("src", room, name)
-            if name.endswith("_test.cc"):
-                continue
-            for number, line in lines_of(os.path.join(root, path)):
-                found = INCLUDE.match(line)
-                if not found:
-                    continue
-                target = found.group(1).split("/")[0]
-                if target == room or target not in FLOORS:
-                    continue
-                if room == "cli":
-                    yield f"{path}:{number}: the command line includes only thorns/..., not {found.group(1)}"
-                elif FLOORS[target] >= FLOORS[room]:
-                    yield (f"{path}:{number}: {room}/ (floor {FLOORS[room]}) includes {found.group(1)} "
-                           f"(floor {FLOORS[target]})")
+        try:
+            text = (root / path).read_bytes().decode("utf-8")
+        except UnicodeDecodeError:
+            yield path, 1, "not UTF-8"
+            continue
+        if text and (not text.endswith("\n") or text.endswith("\n\n")):
+            yield path, text.count("\n"), "the file should end with one newline"
+        for number, line in enumerate(text.split("\n"), 1):
+            if line != line.rstrip():
+                yield path, number, "trailing blanks"
+            if "\t" in line and path.name not in TABS_ALLOWED:
+                yield path, number, "a tab"
+            machine = MACHINE_PATH.search(line)
+            if machine:
+                yield path, number, f"`{machine.group()}` is a place on somebody's machine"
 
 
-def check_fuzz(root):
-    folder = os.path.join(root, "fuzz")
-    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
-        found = re.fullmatch(r"fuzz_(\w+)\.cc", name)
-        corpus = os.path.join(folder, "corpus", found.group(1)) if found else None
-        if corpus and not (os.path.isdir(corpus) and os.listdir(corpus)):
-            yield f"fuzz/{name}:1: no seeds in fuzz/corpus/{found.group(1)}/"
+def findings(root):
+    files = files_under(root)
+    yield from check_arrows(root, files)
+    yield from check_names(files)
+    yield from check_corpora(root, files)
+    yield from check_text(root, files)
 
 
-def check_text(root):
-    for folder, folders, files in os.walk(root):
-        folders[:] = [f for f in folders if f not in SKIPPED and not f.startswith("build-")]
-        for name in sorted(files):
-            if not name.endswith(TEXT) and name != "Makefile":
-                continue
-            path = os.path.join(folder, name)
-            shown = os.path.relpath(path, root)
-            for number, line in lines_of(path):
-                if line != line.rstrip():
-                    yield f"{shown}:{number}: trailing blanks"
-                if "\t" in line and name != "Makefile":
-                    yield f"{shown}:{number}: a tab"
-                if MACHINE_PATH.search(line) and name != "check_rooms.py":
-                    yield f"{shown}:{number}: a path of somebody's machine"
-
-
-def main():
-    root = sys.argv[1] if len(sys.argv) > 1 else os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    breaches = [*check_arrows(root), *check_fuzz(root), *check_text(root)]
-    for breach in breaches:
-        print(breach)
-    if breaches:
-        sys.exit(1)
-    print(f"{len(FLOORS)} rooms, every arrow points down")
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "root", nargs="?", type=Path, default=Path(__file__).resolve().parent.parent
+    )
+    root = parser.parse_args(arguments).root
+    count = 0
+    for path, line, complaint in findings(root):
+        print(f"{path.as_posix()}:{line}: {complaint}")
+        count += 1
+    return 1 if count else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -31,7 +31,7 @@ std::string caret_lines(const KeySpan& span) {
   const std::string lead = from > 0 ? "... " : "";
   std::string line = text.substr(from, to - from);
   for (char& c : line) {
-    if (static_cast<unsigned char>(c) < 0x20) c = ' ';
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) c = ' ';
   }
   const std::size_t shown_end = std::min(end, to);
   const std::size_t width = std::max<std::size_t>(

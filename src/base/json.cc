@@ -8,6 +8,13 @@
 #include "thorns/error.h"
 
 namespace thorns {
+namespace {
+
+[[noreturn]] void refuse(const std::string& path, std::size_t at) {
+  throw Error(ErrorCode::Corrupt, fmt::format("`{}` is not valid JSON", path), FilePlace{path, at});
+}
+
+}  // namespace
 
 Json parse_json(const std::string& text, const std::string& path, std::size_t base,
                 std::size_t depth) {
@@ -41,11 +48,14 @@ Json parse_json(const std::string& text, const std::string& path, std::size_t ba
     return true;
   };
   try {
-    return Json::parse(text, watch);
+    Json value = Json::parse(text, watch);
+    // The parser takes a NUL for the end of the text and would not look at what follows.
+    if (const std::size_t nul = text.find('\0'); nul != std::string::npos) {
+      refuse(path, base + nul);
+    }
+    return value;
   } catch (const Json::parse_error& error) {
-    const std::size_t at = base + (error.byte > 0 ? error.byte - 1 : 0);
-    throw Error(ErrorCode::Corrupt, fmt::format("`{}` is not valid JSON", path),
-                FilePlace{path, at});
+    refuse(path, base + (error.byte > 0 ? error.byte - 1 : 0));
   } catch (const Json::exception&) {  // a number out of range
     throw Error(ErrorCode::Corrupt, fmt::format("`{}` holds a number that is too large", path),
                 FilePlace{path, base});
