@@ -22,7 +22,9 @@ std::string front_matter(const std::string& text) {
   ++begin;
   const std::size_t end = text.find("\n---", begin - 1);
   if (end == std::string::npos || end < begin || end - begin > kLargestFrontMatter) return {};
-  return text.substr(begin, end - begin);
+  std::string yaml = text.substr(begin, end - begin);
+  std::erase(yaml, '\r');  // yaml-cpp keeps it in values
+  return yaml;
 }
 
 std::string scalar(const YAML::Node& map, const char* field) {

@@ -1,0 +1,294 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <string>
+
+#include "adapter/adapter.h"
+#include "support/byte_disk.h"
+#include "support/error_of.h"
+#include "support/safetensors_builder.h"
+
+namespace thorns {
+namespace {
+
+using test::ByteDisk;
+using test::error_of;
+using test::SafetensorsBuilder;
+
+using Shapes = std::vector<std::pair<std::string, std::vector<std::uint64_t>>>;
+
+// An adapter and a model, both given by names and shapes; rank 2 everywhere.
+class Fold {
+ public:
+  // LoRA for modules of shape (out, in).
+  Fold& lora(const std::string& module, std::uint64_t out, std::uint64_t in) {
+    weights_.add(module + ".lora_A.weight", Dtype::F32, {2, in}, std::vector<double>(2 * in));
+    weights_.add(module + ".lora_B.weight", Dtype::F32, {out, 2}, std::vector<double>(2 * out));
+    return *this;
+  }
+  Fold& tensor(const std::string& name, std::vector<std::uint64_t> shape) {
+    std::size_t count = 1;
+    for (const std::uint64_t dim : shape) count *= dim;
+    weights_.add(name, Dtype::F32, std::move(shape), std::vector<double>(count));
+    return *this;
+  }
+  Fold& base(const Shapes& tensors, Dtype dtype = Dtype::BF16) {
+    for (const auto& [name, shape] : tensors) {
+      TensorInfo info{name, dtype, shape, 1};
+      for (const std::uint64_t dim : shape) info.elements *= dim;
+      base_.push_back(std::move(info));
+    }
+    std::sort(base_.begin(), base_.end(),
+              [](const TensorInfo& a, const TensorInfo& b) { return a.name < b.name; });
+    return *this;
+  }
+  Fold& model_type(const std::string& type) { return target_.model_type = type, *this; }
+  Fold& tied() { return target_.tied_head = true, *this; }
+  Fold& config(const std::string& fields) { return config_ += fields, *this; }
+
+  std::vector<ResolvedUpdate> run() {
+    disk_.files["a/adapter_config.json"] = R"({"peft_type":"LORA","r":2)" + config_ + "}";
+    disk_.files["a/adapter_model.safetensors"] = weights_.bytes();
+    adapter_ = open_adapter(disk_, "a");
+    target_.tensors = base_;
+    return resolve(*adapter_, target_);
+  }
+  // "name" or "name^T" of each resolved update, in order.
+  std::vector<std::string> names() {
+    std::vector<std::string> result;
+    for (const ResolvedUpdate& resolved : run()) {
+      result.push_back(resolved.tensor + (resolved.transposed ? "^T" : ""));
+    }
+    return result;
+  }
+
+ private:
+  SafetensorsBuilder weights_;
+  std::string config_;
+  ByteDisk disk_;
+  std::vector<TensorInfo> base_;
+  FoldTarget target_;
+  std::unique_ptr<Adapter> adapter_;
+};
+
+using Names = std::vector<std::string>;
+
+TEST(Resolve, NamesThatFitAreTakenAsTheyAre) {
+  Fold fold;
+  fold.lora("model.layers.1.q", 3, 4).lora("model.layers.0.q", 3, 4);
+  fold.base({{"model.layers.0.q.weight", {3, 4}},
+             {"model.layers.1.q.weight", {3, 4}},
+             {"language_model.model.layers.0.q.weight", {3, 4}},
+             {"language_model.model.layers.1.q.weight", {3, 4}}});
+  EXPECT_EQ(fold.names(), (Names{"model.layers.0.q.weight", "model.layers.1.q.weight"}));
+}
+
+TEST(Resolve, OnePrefixMayBeAddedOrTakenAway) {
+  for (const std::string prefix :
+       {"model.", "transformer.", "language_model.", "model.language_model.",
+        "language_model.model.", "text_model.", "base_model.", "backbone.", "my.own.wrapper."}) {
+    SCOPED_TRACE(prefix);
+    Fold adding;
+    adding.lora("layers.0.q", 3, 4).lora("layers.1.q", 3, 4);
+    adding.base({{prefix + "layers.0.q.weight", {3, 4}}, {prefix + "layers.1.q.weight", {3, 4}}});
+    EXPECT_EQ(adding.names(), (Names{prefix + "layers.0.q.weight", prefix + "layers.1.q.weight"}));
+
+    Fold removing;
+    removing.lora(prefix + "layers.0.q", 3, 4).lora(prefix + "layers.1.q", 3, 4);
+    removing.base({{"layers.0.q.weight", {3, 4}}, {"layers.1.q.weight", {3, 4}}});
+    if (prefix == "base_model.") continue;  // PEFT's own prefix: gone before
+    EXPECT_EQ(removing.names(), (Names{"layers.0.q.weight", "layers.1.q.weight"}));
+  }
+}
+
+TEST(Resolve, AHeadOutsideThePrefixKeepsItsName) {
+  Fold fold;
+  fold.lora("model.layers.0.q", 3, 4).lora("lm_head", 9, 4);
+  fold.base({{"layers.0.q.weight", {3, 4}}, {"lm_head.weight", {9, 4}}});
+  EXPECT_EQ(fold.names(), (Names{"layers.0.q.weight", "lm_head.weight"}));
+}
+
+TEST(Resolve, OneRewritingMustServeAll) {
+  Fold fold;
+  fold.lora("layers.0.q", 3, 4).lora("layers.1.q", 3, 4);
+  fold.base({{"model.layers.0.q.weight", {3, 4}}, {"transformer.layers.1.q.weight", {3, 4}}});
+  const Error error = error_of([&] { fold.run(); });
+  EXPECT_EQ(error.code(), ErrorCode::Mismatch);
+  EXPECT_NE(error.message().find("1 of its 2 updates find no tensor (layers.1.q.weight)"),
+            std::string::npos)
+      << error.message();
+  EXPECT_NE(error.message().find("nearest with `model.` put before the names"), std::string::npos)
+      << error.message();
+}
+
+TEST(Resolve, CompetingRewritingsAreShown) {
+  {
+    Fold fold;
+    fold.lora("layers.0.q", 3, 4);
+    fold.base({{"model.layers.0.q.weight", {3, 4}}, {"text_model.layers.0.q.weight", {3, 4}}});
+    const Error error = error_of([&] { fold.run(); });
+    EXPECT_EQ(error.code(), ErrorCode::Mismatch);
+    EXPECT_NE(error.message().find("fits the model in 2 ways"), std::string::npos)
+        << error.message();
+    for (const char* part :
+         {"as in model.layers.0.q.weight", "as in text_model.layers.0.q.weight"}) {
+      EXPECT_NE(error.message().find(part), std::string::npos) << error.message();
+    }
+    EXPECT_NE(error.hint().find("in full"), std::string::npos);
+  }
+  {
+    Fold fold;
+    fold.lora("layers.0.q", 3, 4);
+    fold.base({{"vision.tower.layers.0.q.weight", {3, 4}}, {"audio.layers.0.q.weight", {3, 4}}});
+    const Error error = error_of([&] { fold.run(); });
+    EXPECT_NE(error.message().find("fits the model in 2 ways"), std::string::npos)
+        << error.message();
+  }
+  {
+    // A shape that only one of them has decides.
+    Fold fold;
+    fold.lora("layers.0.q", 3, 4);
+    fold.base({{"vision.tower.layers.0.q.weight", {5, 4}}, {"audio.layers.0.q.weight", {3, 4}}});
+    EXPECT_EQ(fold.names(), Names{"audio.layers.0.q.weight"});
+  }
+}
+
+TEST(Resolve, EverythingThatFindsNoTensorIsListed) {
+  Fold fold;
+  fold.config(R"(,"base_model_name_or_path":"org/base")");
+  for (int i = 10; i < 30; ++i) fold.lora("layers." + std::to_string(i) + ".q", 3, 4);
+  fold.lora("layers.1.q", 3, 4).lora("layers.2.q", 3, 4);
+  fold.base({{"layers.1.q.weight", {3, 4}}, {"layers.2.q.weight", {6, 4}}});
+  const Error error = error_of([&] { fold.run(); });
+  EXPECT_EQ(error.code(), ErrorCode::Mismatch);
+  for (const char* part :
+       {"the adapter `a` does not fit the model", "20 of its 22 updates find no tensor",
+        "layers.10.q.weight, layers.11.q.weight", "layers.21.q.weight and 8 more",
+        "1 of its 22 updates find one that does not fit",
+        "layers.2.q.weight is [6, 4], the adapter's is [3, 4]"}) {
+    EXPECT_NE(error.message().find(part), std::string::npos) << error.message();
+  }
+  EXPECT_NE(error.hint().find("org/base"), std::string::npos);
+  const auto* place = std::get_if<TensorPlace>(&error.where());
+  ASSERT_NE(place, nullptr);
+  EXPECT_EQ(place->tensor, "layers.10.q.weight");
+  EXPECT_EQ(place->source, "a");
+}
+
+TEST(Resolve, TypesWithoutArithmeticDoNotFit) {
+  Fold fold;
+  fold.lora("q", 3, 4).base({{"q.weight", {3, 4}}}, Dtype::I32);
+  const Error error = error_of([&] { fold.run(); });
+  EXPECT_EQ(error.code(), ErrorCode::Mismatch);
+  EXPECT_NE(error.message().find("q.weight is of type I32"), std::string::npos) << error.message();
+  EXPECT_NE(error.hint().find("is this the model"), std::string::npos);
+}
+
+TEST(Resolve, ShapesTellConv1dApart) {
+  Fold fold;
+  fold.lora("h.0.attn.c_attn", 12, 4).lora("h.0.mlp.up", 16, 4);
+  fold.base({{"h.0.attn.c_attn.weight", {4, 12}}, {"h.0.mlp.up.weight", {16, 4}}});
+  EXPECT_EQ(fold.names(), (Names{"h.0.attn.c_attn.weight^T", "h.0.mlp.up.weight"}));
+}
+
+TEST(Resolve, SquareWeightsGoByModelThenByFlag) {
+  struct Case {
+    const char* model_type;
+    const char* flag;
+    const char* module;
+    bool transposed;
+  };
+  const Case cases[] = {
+      {"gpt2", "false", "h.0.attn.c_proj", true},   {"gpt2", "true", "h.0.attn.c_proj", true},
+      {"gpt2", "true", "h.0.other", false},         {"openai-gpt", "false", "c_fc", true},
+      {"llama", "false", "layers.0.o_proj", false}, {"custom", "true", "layers.0.o_proj", true},
+      {"", "true", "h.0.attn.c_proj", true},        {"", "false", "h.0.attn.c_proj", false},
+  };
+  for (const Case& test : cases) {
+    Fold fold;
+    fold.config(std::string(R"(,"fan_in_fan_out":)") + test.flag).model_type(test.model_type);
+    fold.lora(test.module, 4, 4).base({{std::string(test.module) + ".weight", {4, 4}}});
+    EXPECT_EQ(fold.run().at(0).transposed, test.transposed)
+        << test.model_type << " " << test.flag << " " << test.module;
+  }
+}
+
+TEST(Resolve, ReplacementsComeBeforeAdditions) {
+  Fold fold;
+  fold.lora("q", 3, 4)
+      .tensor("q.lora_B.bias", {3})
+      .tensor("q.base_layer.bias", {3})
+      .tensor("q.base_layer.weight", {3, 4});
+  fold.base({{"q.weight", {3, 4}}, {"q.bias", {3}}});
+  const auto resolved = fold.run();
+  ASSERT_EQ(resolved.size(), 4U);
+  const std::pair<const char*, UpdateKind> expected[] = {{"q.bias", UpdateKind::Replace},
+                                                         {"q.bias", UpdateKind::Add},
+                                                         {"q.weight", UpdateKind::Replace},
+                                                         {"q.weight", UpdateKind::LowRank}};
+  for (std::size_t i = 0; i < 4; ++i) {
+    EXPECT_EQ(resolved[i].tensor, expected[i].first) << i;
+    EXPECT_EQ(resolved[i].update->kind, expected[i].second) << i;
+  }
+}
+
+TEST(Resolve, ABiasNeedsABias) {
+  Fold fold;
+  fold.lora("q", 3, 4).tensor("q.lora_B.bias", {3}).base({{"q.weight", {3, 4}}});
+  const Error error = error_of([&] { fold.run(); });
+  EXPECT_NE(error.message().find("find no tensor (q.bias)"), std::string::npos) << error.message();
+}
+
+TEST(Resolve, TwoUpdatesOfOneTensorAreRefused) {
+  Fold fold;
+  fold.lora("model.q", 3, 4).lora("q", 3, 4).base({{"q.weight", {3, 4}}});
+  const Error error = error_of([&] { fold.run(); });
+  EXPECT_EQ(error.code(), ErrorCode::Mismatch);
+  EXPECT_NE(error.message().find("would change the same tensor `q.weight`"), std::string::npos)
+      << error.message();
+}
+
+TEST(Resolve, AGrownVocabularyDoesNotFitYet) {
+  Fold fold;
+  fold.tensor("model.embed_tokens.weight", {10, 4}).base({{"model.embed_tokens.weight", {9, 4}}});
+  const Error error = error_of([&] { fold.run(); });
+  EXPECT_NE(error.message().find("is [9, 4], the adapter's is [10, 4]"), std::string::npos)
+      << error.message();
+}
+
+TEST(Resolve, ATiedHeadHasItsEmbeddingsShape) {
+  for (const char* embedding :
+       {"model.embed_tokens.weight", "transformer.wte.weight", "word_embeddings.weight"}) {
+    SCOPED_TRACE(embedding);
+    Fold low_rank;
+    low_rank.tied().lora("lm_head", 9, 4).base({{embedding, {9, 4}}});
+    EXPECT_EQ(low_rank.names(), Names{"lm_head.weight"});
+    Fold replaced;
+    replaced.tied().tensor("lm_head.weight", {9, 4}).base({{embedding, {9, 4}}});
+    EXPECT_EQ(replaced.names(), Names{"lm_head.weight"});
+  }
+  Fold rewritten;
+  rewritten.tied().lora("lm_head", 9, 4).lora("layers.0.q", 3, 4);
+  rewritten.base({{"model.embed_tokens.weight", {9, 4}}, {"model.layers.0.q.weight", {3, 4}}});
+  EXPECT_EQ(rewritten.names(), (Names{"lm_head.weight", "model.layers.0.q.weight"}));
+
+  Fold misshapen;
+  misshapen.tied().lora("lm_head", 10, 4).base({{"embed_tokens.weight", {9, 4}}});
+  EXPECT_NE(error_of([&] { misshapen.run(); }).message().find("lm_head.weight is [9, 4]"),
+            std::string::npos);
+  Fold untied;
+  untied.lora("lm_head", 9, 4).base({{"embed_tokens.weight", {9, 4}}});
+  EXPECT_NE(error_of([&] { untied.run(); }).message().find("find no tensor (lm_head.weight)"),
+            std::string::npos);
+  Fold two;
+  two.tied().lora("lm_head", 9, 4);
+  two.base({{"a.embed_tokens.weight", {9, 4}}, {"b.embed_tokens.weight", {9, 4}}});
+  EXPECT_EQ(error_of([&] { two.run(); }).code(), ErrorCode::Mismatch);
+  Fold stored;  // tied by its configuration, yet with a head of its own
+  stored.tied().lora("lm_head", 9, 4);
+  stored.base({{"embed_tokens.weight", {9, 4}}, {"lm_head.weight", {9, 4}}});
+  EXPECT_EQ(stored.names(), Names{"lm_head.weight"});
+}
+
+}  // namespace
+}  // namespace thorns

@@ -1,0 +1,195 @@
+// Adapters that the real PEFT library made, against what its own merge makes of them.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <filesystem>
+#include <map>
+#include <string>
+
+#include "adapter/adapter.h"
+#include "base/convert.h"
+#include "checkpoint/safetensors.h"
+#include "support/error_of.h"
+#include "support/safetensors_builder.h"
+#include "support/temp_folder.h"
+
+namespace thorns {
+namespace {
+
+const std::string kGolden = std::string(THORNS_TEST_DATA) + "/golden/peft/";
+
+std::vector<double> values_of(const TensorSource& source, std::size_t tensor) {
+  const TensorInfo& info = source.tensors()[tensor];
+  std::vector<std::byte> bytes(info.bytes());
+  source.read(tensor, 0, bytes);
+  std::vector<double> values;
+  for (std::size_t i = 0; i < info.elements; ++i) {
+    const std::byte* at = bytes.data() + i * size_of(info.dtype);
+    float single = 0;
+    std::uint16_t half = 0;
+    switch (info.dtype) {
+      case Dtype::F32:
+        std::memcpy(&single, at, sizeof single);
+        values.push_back(single);
+        break;
+      case Dtype::BF16:
+        std::memcpy(&half, at, sizeof half);
+        values.push_back(float_from_bfloat(half));
+        break;
+      default:
+        throw std::logic_error("golden files are F32 or BF16");
+    }
+  }
+  return values;
+}
+
+// base + scale * U V, straight from the definition.
+void add_low_rank(const Adapter& adapter, const ResolvedUpdate& resolved, std::uint64_t rows,
+                  std::uint64_t columns, std::vector<double>& to) {
+  const std::uint64_t rank = resolved.update->rank;
+  std::vector<float> u(rows * rank);
+  std::vector<float> v(rank * columns);
+  load_factors(adapter, *resolved.update, resolved.transposed, u, v);
+  for (std::uint64_t i = 0; i < rows; ++i) {
+    for (std::uint64_t j = 0; j < columns; ++j) {
+      double sum = 0;
+      for (std::uint64_t k = 0; k < rank; ++k) {
+        sum += static_cast<double>(u[i * rank + k]) * static_cast<double>(v[k * columns + j]);
+      }
+      to[i * columns + j] += resolved.update->scale * sum;
+    }
+  }
+}
+
+// Every tensor of the base after the fold, in float64, by name.
+std::map<std::string, std::vector<double>> fold(const TensorSource& base, const Adapter& adapter) {
+  std::map<std::string, std::vector<double>> merged;
+  for (std::size_t i = 0; i < base.tensors().size(); ++i) {
+    merged[base.tensors()[i].name] = values_of(base, i);
+  }
+  FoldTarget target;
+  target.tensors = base.tensors();
+  const auto all = resolve(adapter, target);
+  EXPECT_EQ(all.size(), adapter.updates().size());
+  for (const ResolvedUpdate& resolved : all) {
+    std::vector<double>& values = merged.at(resolved.tensor);
+    const auto& shape = base.tensors()[*base.find(resolved.tensor)].shape;
+    switch (resolved.update->kind) {
+      case UpdateKind::LowRank:
+        add_low_rank(adapter, resolved, shape.at(0), shape.at(1), values);
+        break;
+      case UpdateKind::Add: {
+        const auto change = values_of(adapter.source(), resolved.update->first);
+        for (std::size_t i = 0; i < values.size(); ++i) {
+          values[i] += resolved.update->scale * change.at(i);
+        }
+        break;
+      }
+      case UpdateKind::Replace:
+        values = values_of(adapter.source(), resolved.update->first);
+        break;
+    }
+  }
+  return merged;
+}
+
+class FoldedGolden : public testing::TestWithParam<const char*> {};
+
+TEST_P(FoldedGolden, EqualsPeft) {
+  const std::string folder = kGolden + "folded/" + GetParam();
+  const auto base = open_safetensors(real_disk(), folder + "/base.safetensors");
+  const auto expected = open_safetensors(real_disk(), folder + "/expected.safetensors");
+  const auto adapter = open_adapter(real_disk(), folder + "/adapter");
+  EXPECT_TRUE(adapter->warnings().empty());
+  const auto merged = fold(*base, *adapter);
+  ASSERT_EQ(merged.size(), expected->tensors().size());
+  std::size_t changed = 0;
+  for (std::size_t i = 0; i < expected->tensors().size(); ++i) {
+    const TensorInfo& info = expected->tensors()[i];
+    const std::vector<double> right = values_of(*expected, i);
+    const std::vector<double>& got = merged.at(info.name);
+    ASSERT_EQ(got.size(), right.size()) << info.name;
+    for (std::size_t k = 0; k < right.size(); ++k) {
+      if (info.dtype == Dtype::BF16) {
+        ASSERT_EQ(float_from_bfloat(test::bfloat_bits(got[k])), right[k]) << info.name << " " << k;
+      } else {
+        ASSERT_NEAR(got[k], right[k], 2e-6) << info.name << " " << k;
+      }
+    }
+    changed += right != values_of(*base, *base->find(info.name));
+  }
+  EXPECT_GT(changed, 0U);
+}
+
+INSTANTIATE_TEST_SUITE_P(Peft, FoldedGolden,
+                         testing::Values("lora_linear", "lora_rslora", "lora_rank_alpha_pattern",
+                                         "lora_bias_all", "lora_bias_lora_only", "lora_lora_bias",
+                                         "lora_modules_to_save", "lora_bf16_base_f32_adapter",
+                                         "lora_c1"));
+
+TEST(RefusedGolden, EveryOtherTypeIsRefusedByName) {
+  // By the beginning of the case's name; the first that fits.
+  const std::pair<const char*, const char*> names[] = {
+      {"adalora", "ADALORA"},
+      {"boft", "BOFT"},
+      {"dora_", "DoRA"},
+      {"fourierft", "FOURIERFT"},
+      {"hira", "HIRA"},
+      {"hra", "HRA"},
+      {"ia3", "IA3"},
+      {"ln_tuning", "LN_TUNING"},
+      {"loha", "LOHA"},
+      {"lokr", "LOKR"},
+      {"lora_conv", "convolution"},
+      {"lora_cv1", "convolution"},
+      {"lora_emb", "LoRA on an embedding"},
+      {"lora_mha", "multi-head attention"},
+      {"lora_trainable", "trainable tokens"},
+      {"miss", "MISS"},
+      {"moe", "target_parameters"},
+      {"oft", "OFT"},
+      {"randlora", "RANDLORA"},
+      {"shira", "SHIRA"},
+      {"trainable_tokens", "TRAINABLE_TOKENS"},
+      {"vera", "VERA"},
+  };
+  std::size_t cases = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(kGolden + "refused")) {
+    const std::string name = entry.path().filename();
+    SCOPED_TRACE(name);
+    ++cases;
+    const Error error = test::error_of([&] { open_adapter(real_disk(), entry.path().string()); });
+    EXPECT_EQ(error.code(), ErrorCode::Unsupported);
+    const auto* row = std::find_if(std::begin(names), std::end(names),
+                                   [&](const auto& row) { return name.starts_with(row.first); });
+    ASSERT_NE(row, std::end(names));
+    EXPECT_NE(error.message().find(row->second), std::string::npos) << error.message();
+  }
+  EXPECT_EQ(cases, 44U);
+}
+
+// The tensors alone give the type away, too: a configuration may say LORA and lie.
+TEST(RefusedGolden, TensorsOfOtherTypesAreNotTakenForLora) {
+  for (const auto& entry : std::filesystem::directory_iterator(kGolden + "refused")) {
+    const std::string name = entry.path().filename();
+    SCOPED_TRACE(name);
+    const auto source =
+        open_safetensors(real_disk(), entry.path().string() + "/adapter_model.safetensors");
+    test::SafetensorsBuilder copy;
+    for (std::size_t i = 0; i < source->tensors().size(); ++i) {
+      const TensorInfo& info = source->tensors()[i];
+      std::string bytes(info.bytes(), '\0');
+      source->read(i, 0, std::as_writable_bytes(std::span(bytes)));
+      copy.add_bytes(info.name, info.dtype, info.shape, bytes);
+    }
+    const test::TempFolder folder;
+    copy.write(folder / "adapter_model.safetensors");
+    test::write_file(folder / "adapter_config.json", R"({"peft_type":"LORA"})");
+    EXPECT_EQ(test::error_of([&] { open_adapter(real_disk(), folder.path()); }).code(),
+              ErrorCode::Unsupported);
+  }
+}
+
+}  // namespace
+}  // namespace thorns
