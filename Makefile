@@ -55,6 +55,7 @@ all: deps  ## build the program: build/thorns
 .PHONY: demo
 demo: all  ## build, write the demo family, merge the published key, show the first angles
 	@$(PYTHON) demo/make_family.py
+	@mkdir -p demo/out
 	build/thorns merge "$(PUBLISHED_KEY)" --path demo/models --path demo/adapters \
 	  -o demo/out/13B-Thorns --force
 

@@ -122,7 +122,7 @@ struct PlanReport {
   std::vector<LeafReport> leaves;
   std::vector<AdapterReport> adapters;
   std::uint64_t tensors = 0;
-  std::uint64_t blended = 0;
+  std::uint64_t merged = 0;
   std::uint64_t copied = 0;
   std::uint64_t cast = 0;
   std::vector<DroppedReport> dropped;
@@ -168,7 +168,7 @@ struct FirstAngles {  // of one tensor at every node, in writing order
 struct MergeSummary {
   PlanReport plan;
   std::string output;
-  std::uint64_t blended = 0;
+  std::uint64_t merged = 0;
   std::uint64_t copied = 0;
   std::uint64_t cast = 0;
   std::uint64_t dropped = 0;

@@ -92,7 +92,7 @@ Json plan_fields(const PlanReport& report) {
                  {"leaves", list_of(report.leaves, leaf_fields)},
                  {"adapters", list_of(report.adapters, adapter_fields)},
                  {"tensors", report.tensors},
-                 {"blended", report.blended},
+                 {"merged", report.merged},
                  {"copied", report.copied},
                  {"cast", report.cast},
                  {"dropped", list_of(report.dropped, dropped_fields)},
@@ -152,7 +152,7 @@ std::string to_json(const PlanReport& report) {
 std::string to_json(const MergeSummary& summary) {
   return document("thorns/merge/1",
                   {{"output", summary.output},
-                   {"blended", summary.blended},
+                   {"merged", summary.merged},
                    {"copied", summary.copied},
                    {"cast", summary.cast},
                    {"dropped", summary.dropped},

@@ -80,7 +80,7 @@ TEST(ApiJson, PlanHoldsEveryField) {
   EXPECT_TRUE(json["seconds"].is_null());
   EXPECT_EQ(json["problems"][0]["code"], "mismatch");
   EXPECT_FALSE(json["problems"][0].contains("schema"));
-  for (const char* name : {"key", "blended", "copied", "cast", "bytes_read", "bytes_out", "memory",
+  for (const char* name : {"key", "merged", "copied", "cast", "bytes_read", "bytes_out", "memory",
                            "memory_ceiling", "least_memory", "disk_needed", "disk_free"}) {
     EXPECT_TRUE(json.contains(name)) << name;
   }
@@ -107,7 +107,7 @@ TEST(ApiJson, MergeHoldsItsPlanAndAngles) {
   EXPECT_EQ(json["first_angles"][0]["angles"][0]["key"], "{A+B}");
   EXPECT_TRUE(json["first_angles"][0]["angles"][1]["radians"].is_null());
   EXPECT_EQ(json["seconds"], 0.25);
-  for (const char* name : {"blended", "copied", "cast", "dropped", "bytes_read", "bytes_written",
+  for (const char* name : {"merged", "copied", "cast", "dropped", "bytes_read", "bytes_written",
                            "peak_memory", "rounded", "clipped", "nonfinite", "warnings"}) {
     EXPECT_TRUE(json.contains(name)) << name;
   }

@@ -137,7 +137,7 @@ MergeSummary merge(const MergeOptions& options, Observer& observer) {
   MergeSummary summary;
   summary.plan = describe(plan);
   summary.output = options.output;
-  summary.blended = summary.plan.blended;
+  summary.merged = summary.plan.merged;
   summary.copied = summary.plan.copied;
   summary.cast = summary.plan.cast;
   summary.dropped = plan.dropped.size();

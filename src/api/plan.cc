@@ -122,7 +122,7 @@ PlanReport describe(const Plan& plan) {
   for (const Program& program : plan.programs) {
     switch (program.kind) {
       case ProgramKind::Blend:
-        ++report.blended;
+        ++report.merged;
         break;
       case ProgramKind::Cast:
         ++report.cast;

@@ -42,9 +42,9 @@ std::string more_line(std::size_t count, std::size_t shown) {
   return count > shown ? fmt::format("  and {} more; -v lists them all\n", count - shown) : "";
 }
 
-std::string tensor_counts(std::uint64_t blended, std::uint64_t copied, std::uint64_t cast,
+std::string tensor_counts(std::uint64_t merged, std::uint64_t copied, std::uint64_t cast,
                           std::uint64_t dropped) {
-  return fmt::format("{} blended, {} copied, {} cast, {} dropped", blended, copied, cast, dropped);
+  return fmt::format("{} merged, {} copied, {} cast, {} dropped", merged, copied, cast, dropped);
 }
 
 // "dropped   40: recomputed when loaded (a and 39 more)", one paragraph a reason.
@@ -210,7 +210,7 @@ std::string rounding_text(const MergeSummary& summary) {
   if (summary.elements == 0) return "no element";
   const double part =
       100.0 * static_cast<double>(summary.rounded) / static_cast<double>(summary.elements);
-  return fmt::format("{:.1f} % of {} elements rounded, {} clipped, {} NaN or Inf", part,
+  return fmt::format("{:.1f} % of {} elements, {} clipped, {} NaN or Inf", part,
                      large_count(summary.elements), summary.clipped, summary.nonfinite);
 }
 
@@ -252,7 +252,7 @@ std::string plan_text(const PlanReport& report, std::size_t width, bool verbose)
   text += fact(
       "tensors",
       fmt::format("{}: {}", report.tensors,
-                  tensor_counts(report.blended, report.copied, report.cast, report.dropped.size())),
+                  tensor_counts(report.merged, report.copied, report.cast, report.dropped.size())),
       width);
   text += dropped_text(report.dropped, width, verbose);
   text += fact("read", read_fact(report), width);
@@ -289,7 +289,7 @@ std::string merge_text(const MergeSummary& summary, std::size_t width, bool verb
   std::string text = extremes + first;
   if (!text.empty()) text += "\n";
   text +=
-      fact("tensors", tensor_counts(summary.blended, summary.copied, summary.cast, summary.dropped),
+      fact("tensors", tensor_counts(summary.merged, summary.copied, summary.cast, summary.dropped),
            width);
   text += dropped_text(summary.plan.dropped, width, verbose);
   text += fact("rounding", rounding_text(summary), width);

@@ -25,7 +25,7 @@ PlanReport published_plan() {
     plan.adapters.push_back({name, std::string("adapters/") + name, "LoRA", "", 280, 104'000'000});
   }
   plan.tensors = 363;
-  plan.blended = 360;
+  plan.merged = 360;
   plan.copied = 3;
   for (int layer = 0; layer < 40; ++layer) {
     plan.dropped.push_back(
@@ -52,7 +52,7 @@ MergeSummary published_merge() {
   MergeSummary merge;
   merge.plan = published_plan();
   merge.output = "13B-Thorns";
-  merge.blended = 360;
+  merge.merged = 360;
   merge.copied = 3;
   merge.dropped = 40;
   merge.bytes_read = merge.plan.bytes_read;
@@ -100,7 +100,7 @@ TEST(CliSummary, PlanOfThePublishedKeyIsOneScreen) {
   expect_all(text, {
                        "  AiroborosM2.0  26.0 GB  403 tensors  F16  models/AiroborosM2.0\n",
                        "  LIMA RP  104.0 MB  280 updates  LoRA  adapters/LIMA RP\n",
-                       "tensors   363: 360 blended, 3 copied, 0 cast, 40 dropped\n",
+                       "tensors   363: 360 merged, 3 copied, 0 cast, 40 dropped\n",
                        "dropped   40: recomputed when the model is loaded (NousHermes:\n",
                        "read      130.5 GB\n",
                        "write     26.0 GB in 6 files\n",
@@ -145,8 +145,8 @@ TEST(CliSummary, MergeOfThePublishedKeyIsOneScreen) {
                 "     2 tensors blended linearly",
                 "First angles                                    node 1  node 2  node 3  node 4\n",
                 "  model.layers.0.self_attn.q_proj.weight         28.65   28.65   28.65   28.65\n",
-                "tensors   360 blended, 3 copied, 0 cast, 40 dropped\n",
-                "rounding  99.1 % of 13.0 billion elements rounded, 0 clipped, 0 NaN or Inf\n",
+                "tensors   360 merged, 3 copied, 0 cast, 40 dropped\n",
+                "rounding  99.1 % of 13.0 billion elements, 0 clipped, 0 NaN or Inf\n",
                 "read      130.5 GB, as planned\n",
                 "written   26.0 GB, as planned\n",
                 "memory    431.2 MB at the peak of 512.0 MB allowed\n",

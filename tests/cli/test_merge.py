@@ -172,7 +172,7 @@ class Plan(support.CliTest):
         self.assertEqual(plan["schema"], "thorns/plan/1")
         self.assertEqual(plan["problems"], [])
         merge = self.run_thorns("merge", "{A[L]+B}", "--json", "-o", "out", *options).json()
-        for field in ("key", "tensors", "blended", "copied", "bytes_in", "bytes_out", "shards"):
+        for field in ("key", "tensors", "merged", "copied", "bytes_in", "bytes_out", "shards"):
             self.assertEqual(plan[field], merge["plan"][field], field)
 
     def test_plan_lists_all_problems(self):
