@@ -128,6 +128,8 @@ MergeSummary merge(const MergeOptions& options, Observer& observer) {
   const Plan& plan = made.plan;
   for (const std::string& warning : plan.warnings) observer.warning(warning);
 
+  PlanReport report = describe(plan);
+  add_needs(disk, options, plan, report);
   const auto writer = CheckpointWriter::create(disk, plan, {options.output, options.force});
   observer.started(announce(plan));
   Tally tally(plan, *writer);
@@ -135,7 +137,7 @@ MergeSummary merge(const MergeOptions& options, Observer& observer) {
   writer->publish();
 
   MergeSummary summary;
-  summary.plan = describe(plan);
+  summary.plan = std::move(report);
   summary.output = options.output;
   summary.merged = summary.plan.merged;
   summary.copied = summary.plan.copied;

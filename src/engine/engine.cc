@@ -84,9 +84,7 @@ class Engine {
     const std::vector<double> gram = full_gram(sums, n);
     Solution solution = solve(program, gram);
     TensorFacts facts;
-    std::vector<double> coefficients;
-    for (const double value : solution.coefficients)
-      coefficients.push_back(blend_coefficient(value));
+    std::vector<double> coefficients = std::move(solution.coefficients);
     for (std::size_t i = 0; i < n; ++i) facts.norms.push_back(std::sqrt(gram[i * n + i]));
     for (std::uint64_t t = 0; t < tiles; ++t) {
       blend_tile(program, factors, t < keep ? kept[t] : next_tile(), coefficients, facts);
@@ -253,7 +251,8 @@ class Engine {
   [[noreturn]] static void fail_nonfinite(const Program& program, std::uint64_t element,
                                           const std::string& source) {
     throw Error(
-        ErrorCode::NonFinite, fmt::format("`{}` has NaN or Inf in `{}`", source, program.tensor),
+        ErrorCode::NonFinite,
+        fmt::format("`{}` has NaN, Inf or a value beyond float32 in `{}`", source, program.tensor),
         TensorPlace{program.tensor, element, source},
         "the input is damaged; --allow-nonfinite carries such elements through and counts them");
   }
@@ -263,7 +262,7 @@ class Engine {
     std::uint64_t element = first;
     for (std::size_t begin = 0; begin < grain.count(); begin += kChunk) {
       const std::size_t count = std::min(kChunk, grain.count() - begin);
-      const double* const values = grain.chunk(begin, count)[operand];
+      const double* const values = grain.chunk(begin, count, GrainView::As::Measured)[operand];
       const auto* const bad =
           std::find_if(values, values + count, [](double value) { return !std::isfinite(value); });
       if (bad == values + count) continue;

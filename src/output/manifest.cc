@@ -127,10 +127,10 @@ void ManifestWriter::inputs() {
   for (std::size_t i = 0; i < plan_.leaves.size() && i < plan_.recipe.leaves.size(); ++i) {
     const RecipeLeaf& named = plan_.recipe.leaves[i];
     const Checkpoint& leaf = *plan_.leaves[i];
-    out_(fmt::format(R"({}    {{"name": {}, "where": {}, "architecture": {}, "files": {}}})",
-                     separator, json_string(named.name), json_string(published_where(named.where)),
-                     optional_json(architecture_of(leaf.config())),
-                     files_json(leaf.files(), leaf.path())));
+    out_(fmt::format(
+        R"({}    {{"name": {}, "where": {}, "architecture": {}, "files": {}}})", separator,
+        json_string(named.name), json_string(published_where(named.where, named.path)),
+        optional_json(architecture_of(leaf.config())), files_json(leaf.files(), leaf.path())));
     separator = ",\n";
   }
   out_("\n  ],\n  \"adapters\": [");
@@ -140,7 +140,7 @@ void ManifestWriter::inputs() {
     const Adapter& adapter = *plan_.adapters[i];
     out_(fmt::format(
         R"({}    {{"name": {}, "where": {}, "family": {}, "base_model": {}, "files": {}}})",
-        separator, json_string(named.name), json_string(published_where(named.where)),
+        separator, json_string(named.name), json_string(published_where(named.where, named.path)),
         json_string(adapter.family()), optional_json(published_where(adapter.base_model())),
         files_json(adapter.files(), adapter.path())));
     separator = ",\n";

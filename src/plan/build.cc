@@ -29,6 +29,8 @@ class Builder {
     return std::move(program_);
   }
 
+  const std::vector<std::string>& lost() const { return lost_; }
+
  private:
   Dtype output_type(Dtype stored) const {
     if (!is_blendable(stored)) return stored;
@@ -88,9 +90,27 @@ class Builder {
 
   std::size_t add_fold(std::size_t index, const FoldNode& fold) {
     std::size_t current = add_node(fold.model);
-    const auto [begin, end] = shop_.folds.at(index).equal_range(program_.tensor);
-    for (auto at = begin; at != end; ++at) current = add_update(current, fold, at->second);
+    const FoldUpdates& updates = shop_.folds.at(index);
+    const auto add_all = [&](const std::string& tensor) {
+      const auto [begin, end] = updates.equal_range(tensor);
+      for (auto at = begin; at != end; ++at) current = add_update(current, fold, at->second);
+    };
+    if (const auto embedding = shared_embedding(fold.model)) add_all(*embedding);
+    add_all(program_.tensor);
     return current;
+  }
+
+  // The embedding that is the head at hand in all models below: what is folded into it changes
+  // both.
+  std::optional<std::string> shared_embedding(std::size_t node) const {
+    if (program_.tensor != kOutputHead) return std::nullopt;
+    std::optional<std::string> shared;
+    for (const std::size_t leaf : leaves_below(recipe_, node)) {
+      const auto& embedding = (*shop_.views)[leaf].embedding;
+      if (!embedding || (shared && shared != embedding)) return std::nullopt;
+      shared = embedding;
+    }
+    return shared;
   }
 
   // W + weight * scale * D, or for a replacement (1 - weight) * W + weight * R: a weight scales
@@ -166,7 +186,11 @@ class Builder {
     }
     std::vector<Operand> kept_operands;
     for (std::size_t i = 0; i < program_.operands.size(); ++i) {
-      if (operand_used[i]) kept_operands.push_back(std::move(program_.operands[i]));
+      if (operand_used[i]) {
+        kept_operands.push_back(std::move(program_.operands[i]));
+      } else if (program_.operands[i].adapter != nullptr) {
+        lost_.push_back(program_.operands[i].label);
+      }
     }
     program_.nodes = std::move(kept_nodes);
     program_.operands = std::move(kept_operands);
@@ -211,6 +235,7 @@ class Builder {
   const Recipe& recipe_;
   const LayerStack& stack_;
   Program program_;
+  std::vector<std::string> lost_;
   std::map<std::size_t, std::size_t> made_;  // recipe node -> program node
 };
 
@@ -238,9 +263,12 @@ std::vector<std::size_t> leaves_below(const Recipe& recipe, std::size_t node) {
   return {leaves.begin(), leaves.end()};
 }
 
-Program build_program(const Workshop& workshop, const LayerStack& stack,
-                      const std::string& tensor) {
-  return Builder(workshop, stack, tensor).build();
+Program build_program(const Workshop& workshop, const LayerStack& stack, const std::string& tensor,
+                      std::vector<std::string>& lost) {
+  Builder builder(workshop, stack, tensor);
+  Program program = builder.build();
+  lost = builder.lost();
+  return program;
 }
 
 }  // namespace thorns

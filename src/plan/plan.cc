@@ -63,8 +63,18 @@ void build_programs(Plan& plan, const Workshop& workshop, std::vector<Error>& pr
   std::vector<std::string> names;
   for (const auto& [name, index] : first.by_name) names.push_back(name);
   const LayerStack stack(names);
+  std::map<std::string, std::vector<std::string>> lost;  // tensors by adapter
   for (const std::string& name : names) {
-    attempt(problems, [&] { plan.programs.push_back(build_program(workshop, stack, name)); });
+    attempt(problems, [&] {
+      std::vector<std::string> labels;
+      plan.programs.push_back(build_program(workshop, stack, name, labels));
+      for (const std::string& label : labels) lost[label].push_back(name);
+    });
+  }
+  for (const auto& [adapter, tensors] : lost) {
+    plan.warnings.push_back(
+        fmt::format("what `{}` changes is replaced whole by a later adapter and lost in: {}",
+                    adapter, list_text(tensors, 4)));
   }
 }
 
@@ -75,6 +85,16 @@ void warn_of_heads(Plan& plan, const std::vector<LeafView>& views) {
     plan.warnings.push_back(fmt::format(
         "`{}` says that its output head is its embedding, but stores another one; it is merged as "
         "a model with a head of its own",
+        plan.recipe.leaves[i].name));
+  }
+}
+
+// A model without a head of its own joins others that have one.
+void warn_of_untied(Plan& plan, const std::vector<LeafView>& views) {
+  for (std::size_t i = 0; i < views.size(); ++i) {
+    if (!views[i].embedding || !views[i].by_name.contains(kOutputHead)) continue;
+    plan.warnings.push_back(fmt::format(
+        "the output head of `{}` is its embedding; in the output the two are separate tensors",
         plan.recipe.leaves[i].name));
   }
 }
@@ -213,6 +233,7 @@ PlanResult make_plan(Recipe recipe, std::vector<std::unique_ptr<Checkpoint>> lea
   workshop.dtype = options.dtype ? options.dtype : plan.recipe.settings.dtype;
   resolve_folds(plan, views, workshop, problems);
   match_views(plan.recipe, views, folds_into_head(workshop), problems);
+  warn_of_untied(plan, views);
   choose_tokenizer(plan,
                    options.tokenizer.empty() ? plan.recipe.settings.tokenizer : options.tokenizer,
                    problems);

@@ -40,6 +40,7 @@ class Names {
   };
 
   Look look(const std::string& path);
+  bool holds_adapter(const std::string& folder);
   Found follow(const Mention& mention, const std::string& where, const std::string& folder,
                const Where& place);
   bool find_bound(const Mention& mention, Found& found);
