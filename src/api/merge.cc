@@ -93,7 +93,7 @@ std::uint64_t peak_memory() {
 // One error out of all problems: the first, with the number of the others.
 [[noreturn]] void refuse(const std::vector<Error>& problems) {
   const Error& first = problems.front();
-  if (problems.size() == 1) throw first;
+  if (problems.size() == 1) throw Error(first);
   const std::string others = std::to_string(problems.size() - 1) +
                              (problems.size() == 2 ? " more problem" : " more problems") +
                              "; `thorns plan` lists all of them";

@@ -180,7 +180,7 @@ PlanReport plan(const MergeOptions& options, Observer& observer) {
 std::string explain(const MergeOptions& options, const std::string& tensor) {
   Disk& disk = real_disk();
   const PlanResult made = make_plan(disk, bind(disk, options), plan_options(options));
-  if (!made.problems.empty()) throw made.problems.front();
+  if (!made.problems.empty()) throw Error(made.problems.front());
   return explain(made.plan, tensor);
 }
 

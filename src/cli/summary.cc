@@ -103,7 +103,7 @@ std::string adapters_text(const PlanReport& report, std::size_t width, bool verb
 }
 
 std::string shards_text(const PlanReport& report, std::size_t width) {
-  if (!report.shards.size()) return {};
+  if (report.shards.empty()) return {};
   std::vector<std::vector<std::string>> rows;
   for (const ShardReport& shard : report.shards) {
     rows.push_back({human_bytes(shard.bytes), count_text(shard.tensors, "tensor"),
@@ -216,7 +216,7 @@ std::string rounding_text(const MergeSummary& summary) {
 
 std::string speed_text(const MergeSummary& summary) {
   if (!(summary.seconds > 0)) return {};
-  const double bytes = static_cast<double>(summary.bytes_read + summary.bytes_written);
+  const auto bytes = static_cast<double>(summary.bytes_read + summary.bytes_written);
   return fmt::format(", {}/s read and written",
                      human_bytes(static_cast<std::uint64_t>(bytes / summary.seconds)));
 }
