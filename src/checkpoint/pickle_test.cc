@@ -145,12 +145,13 @@ TEST(Pickle, NamesThatAreNotOnTheListAreRefused) {
       {"torch.cuda", "device"},
       {"", ""},
   };
-  for (const auto& [module, name] : names) {
-    const std::string full = std::string("`") + module + "." + name + "`";
+  for (const Name& name : names) {
+    const std::string full = std::string("`") + name.module + "." + name.name + "`";
     SCOPED_TRACE(full);
     // Called at once with a command, as an attack would.
     const Error direct = error_of([&] {
-      read(py_pickle("K\x01" + py_global(module, name) + py_tuple({py_text("id")}) + "R"));
+      read(
+          py_pickle("K\x01" + py_global(name.module, name.name) + py_tuple({py_text("id")}) + "R"));
     });
     EXPECT_EQ(direct.code(), ErrorCode::Unsupported);
     EXPECT_NE(direct.message().find(full), std::string::npos) << direct.message();
@@ -159,7 +160,7 @@ TEST(Pickle, NamesThatAreNotOnTheListAreRefused) {
     EXPECT_EQ(test::path_of(direct), "p");
     EXPECT_EQ(test::offset_of(direct), 7 + 4);
     const Error stacked =
-        error_of([&] { read(py_pickle(py_text(module) + py_text(name) + "\x93)R")); });
+        error_of([&] { read(py_pickle(py_text(name.module) + py_text(name.name) + "\x93)R")); });
     EXPECT_NE(stacked.message().find(full), std::string::npos) << stacked.message();
   }
 }
@@ -282,8 +283,8 @@ TEST(Pickle, BombsMeetALimit) {
 
 TEST(Pickle, TupleInTupleToAnyDepth) {
   std::string body = ")";
-  for (int i = 0; i < 1'000'000; ++i) body += "\x85";
-  EXPECT_EQ(read(py_pickle(body)).values.size(), 1'000'001U);
+  for (int i = 0; i < 200'000; ++i) body += "\x85";
+  EXPECT_EQ(read(py_pickle(body)).values.size(), 200'001U);
 }
 
 }  // namespace
