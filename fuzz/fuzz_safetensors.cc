@@ -22,7 +22,7 @@ void check(const thorns::SafetensorsHeader& header, std::uint64_t size) {
   require(header.data_begin >= 8 && header.data_begin <= size);
   std::uint64_t at = header.data_begin;
   std::set<std::string_view> names;
-  for (const thorns::SafetensorsEntry& entry : header.entries) {
+  for (const thorns::StoredTensor& entry : header.entries) {
     const thorns::TensorInfo& info = entry.info;
     require(names.insert(info.name).second);
     require(info.elements <= size && info.bytes() <= size);

@@ -185,7 +185,7 @@ TEST(SameBytes, ForEveryThreadCountMemoryAndSimdTarget) {
       EXPECT_EQ(merged.facts[0].coefficients, first.facts[0].coefficients);
       EXPECT_LE(merged.plan.memory.total(), memory);
       if (memory == least) {
-        EXPECT_GT(reread_elements(merged.plan.programs[0], merged.plan.memory), 0U)
+        EXPECT_GT(reread_bytes(merged.plan.programs[0], merged.plan.memory), 0U)
             << "with the least memory a part of this tensor should be read twice";
       }
     }

@@ -35,6 +35,7 @@ class ManifestWriter {
   std::string source_json(const Operand& operand, const TensorFacts& facts,
                           std::size_t index) const;
   std::string solved_json(const NodeFacts& facts) const;
+  std::string blocks_json(const Program& program, const TensorFacts& facts) const;
   void inputs();
 
   const Plan& plan_;

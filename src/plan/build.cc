@@ -21,10 +21,11 @@ class Builder {
     const LeafView& view = (*shop_.views)[0];
     const TensorInfo& info = view.source->tensors()[view.by_name.at(program_.tensor)];
     program_.shape = info.shape;
-    program_.elements = info.elements;
     program_.dtype = output_type(info.dtype);
+    program_.vocabulary = shop_.vocabulary;
     add_node(recipe_.root);
     prune();
+    cut_blocks(info);
     choose_kind();
     return std::move(program_);
   }
@@ -84,6 +85,7 @@ class Builder {
     operand.source = view.source;
     operand.tensor = view.by_name.at(program_.tensor);
     operand.dtype = view.source->tensors()[operand.tensor].dtype;
+    operand.elements = view.source->tensors()[operand.tensor].elements;
     operand.label = recipe_.leaves[leaf].name;
     return push(SumNode{{{true, add_operand(operand), 1.0}}});
   }
@@ -121,8 +123,10 @@ class Builder {
     const std::string& name = recipe_.adapters[fold.adapter].name;
     Operand operand;
     operand.adapter = &adapter;
+    const auto tensors = adapter.source().tensors();
     if (update.kind == UpdateKind::LowRank) {
       operand.update = &update;
+      operand.elements = tensors[update.first].shape[1] * tensors[update.second].shape[0];
       operand.transposed = resolved.transposed;
       operand.label = name;
       const std::size_t vector = add_operand(operand);
@@ -130,7 +134,8 @@ class Builder {
     }
     operand.source = &adapter.source();
     operand.tensor = update.first;
-    operand.dtype = adapter.source().tensors()[update.first].dtype;
+    operand.dtype = tensors[update.first].dtype;
+    operand.elements = tensors[update.first].elements;
     operand.label = name;
     const std::size_t vector = add_operand(operand);
     if (update.kind == UpdateKind::Add) {
@@ -194,6 +199,22 @@ class Builder {
     }
     program_.nodes = std::move(kept_nodes);
     program_.operands = std::move(kept_operands);
+  }
+
+  // A block ends where an operand ends.
+  void cut_blocks(const TensorInfo& first_leaf) {
+    std::set<std::uint64_t> ends;
+    for (const Operand& operand : program_.operands) ends.insert(operand.elements);
+    const bool truncate = shop_.vocabulary == VocabularyRule::Truncate;
+    program_.elements = truncate ? *ends.begin() : *ends.rbegin();
+    if (program_.elements != first_leaf.elements) {
+      program_.shape[0] = program_.elements / (first_leaf.elements / first_leaf.shape[0]);
+    }
+    std::uint64_t at = 0;
+    for (const std::uint64_t end : ends) {
+      program_.blocks.push_back({at, end - at, end <= program_.elements});
+      at = end;
+    }
   }
 
   static std::vector<std::size_t> renumber(const std::vector<bool>& used) {

@@ -23,6 +23,7 @@ struct Workshop {
   const std::vector<std::unique_ptr<Adapter>>* adapters = nullptr;  // like recipe->adapters
   std::map<std::size_t, FoldUpdates> folds;                         // by recipe node
   std::optional<Dtype> dtype;                                       // of all floating outputs
+  VocabularyRule vocabulary = VocabularyRule::Strict;
 };
 
 // The program of one tensor of the views, without operands that do not reach the result. Throws

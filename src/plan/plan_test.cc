@@ -184,8 +184,11 @@ TEST(Plan, TiedHeads) {
 
 TEST(Plan, ModelsThatDoNotFitAreRefusedInOneSentenceEach) {
   const auto message = [](std::vector<MemoryTensor> b, Json config_b) {
-    const Planned planned("{A+B}", {{model(8, 1, true), config("llama", false)},
-                                    {std::move(b), std::move(config_b)}});
+    PlanOptions options;
+    options.vocabulary = "strict";
+    const Planned planned(
+        "{A+B}", {{model(8, 1, true), config("llama", false)}, {std::move(b), std::move(config_b)}},
+        options);
     EXPECT_EQ(planned.result.problems.size(), 1U);
     return planned.problem();
   };
@@ -208,7 +211,7 @@ TEST(Plan, AllProblemsAreCollected) {
   adapters.push_back(lora("L", "no.such.module", 8, 4, 2, 1.0, 5));
   PlanOptions options;
   options.tokenizer = "Z";
-  options.vocabulary = "union";
+  options.vocabulary = "gradient";
   const Planned planned("{A[L]+B}", {{model(8, 1, true), Json()}, {model(9, 2, true), Json()}},
                         options, std::move(adapters));
   EXPECT_EQ(planned.result.problems.size(), 4U);
@@ -307,7 +310,12 @@ TEST(Memory, TilesCoverEveryTensorAndSlotsHoldThem) {
     EXPECT_EQ(tile % grain_elements(program), 0U);
     EXPECT_LE(tile * program.stored_width(), plan.memory.slot_bytes);
     EXPECT_LE(tile * size_of(program.dtype), plan.memory.output_slot_bytes);
-    EXPECT_GE(tile_count(program, plan.memory) * tile, program.elements);
+    std::uint64_t covered = 0;
+    for (const TileSpan& span : written_tiles(program, plan.memory)) {
+      EXPECT_EQ(span.first, covered);
+      covered += span.count;
+    }
+    EXPECT_EQ(covered, program.elements);
   }
 }
 
