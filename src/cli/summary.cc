@@ -288,9 +288,8 @@ std::string merge_text(const MergeSummary& summary, std::size_t width, bool verb
   const std::string first = first_angles_text(summary, nodes, width, verbose);
   std::string text = extremes + first;
   if (!text.empty()) text += "\n";
-  text +=
-      fact("tensors", tensor_counts(summary.merged, summary.copied, summary.cast, summary.dropped),
-           width);
+  text += fact("tensors",
+               tensor_counts(summary.merged, summary.copied, summary.cast, summary.dropped), width);
   text += dropped_text(summary.plan.dropped, width, verbose);
   text += fact("rounding", rounding_text(summary), width);
   text += fact("read", against_plan(summary.bytes_read, summary.plan.bytes_read), width);

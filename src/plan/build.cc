@@ -22,7 +22,7 @@ class Builder {
     const TensorInfo& info = view.source->tensors()[view.by_name.at(program_.tensor)];
     program_.shape = info.shape;
     program_.elements = info.elements;
-    program_.dtype = output_type(info.dtype);
+    program_.dtype = output_type(info.nominal.value_or(info.dtype));
     add_node(recipe_.root);
     prune();
     choose_kind();
