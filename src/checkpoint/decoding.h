@@ -74,5 +74,6 @@ std::optional<std::string> without_ending(const std::string& name, std::string_v
 std::optional<std::int64_t> integer_field(const Json& object, const char* name);
 
 void decode_fp8(Decoding& decoding);
+void decode_compressed_tensors(Decoding& decoding);
 
 }  // namespace thorns
