@@ -493,8 +493,7 @@ TEST(Checkpoint, QuantisedTensorsAreRefusedByMethod) {
       {"l.0.q.input_scale", Dtype::F32, "FP8 or another scaled format"},
       {"l.0.q.W_q", Dtype::U8, "HQQ"},
       {"l.0.q.weight._data", Dtype::I8, "quanto"},
-      {"l.0.mlp.experts.gate_up_proj_blocks", Dtype::U8, "MXFP4"},
-      {"l.0.mlp.experts.down_proj_blocks", Dtype::U8, "MXFP4"},
+      {"block.0.mlp.mlp1_weight.blocks", Dtype::U8, "MXFP4 (OpenAI's own layout)"},
       {"l.0.q.weight_scale", Dtype::F8E8M0, "quantised with a microscaling format"},
   };
   for (const Case& test : cases) {

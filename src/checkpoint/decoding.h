@@ -75,5 +75,6 @@ std::optional<std::int64_t> integer_field(const Json& object, const char* name);
 
 void decode_fp8(Decoding& decoding);
 void decode_compressed_tensors(Decoding& decoding);
+void decode_mxfp4(Decoding& decoding);
 
 }  // namespace thorns
