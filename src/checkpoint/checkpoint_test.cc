@@ -481,7 +481,6 @@ TEST(Checkpoint, QuantisedTensorsAreRefusedByMethod) {
       {"l.0.q.SCB", Dtype::F32, "bitsandbytes (8-bit)"},
       {"l.0.q.weight.absmax", Dtype::F32, "bitsandbytes (4-bit)"},
       {"l.0.q.weight.quant_map", Dtype::F32, "bitsandbytes (4-bit)"},
-      {"l.0.q.weight.quant_state.bitsandbytes__nf4", Dtype::U8, "bitsandbytes (4-bit)"},
       {"l.0.q.weight_scale_inv", Dtype::F32, "block-wise FP8"},
       {"l.0.q.weight_scale", Dtype::BF16, "FP8 or another scaled format"},
       {"l.0.q.weight_scale_2", Dtype::F32, "ModelOpt NVFP4"},

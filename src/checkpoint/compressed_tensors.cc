@@ -67,16 +67,16 @@ void check_variant(const Decoding& decoding) {
     return std::find(kVariants.begin(), kVariants.end(), format) != kVariants.end();
   };
   const Json& settings = decoding.how()->settings;
-  if (!known(text_field(settings, "format"))) decoding.refuse();
-  if (has_entries(settings, "transform_config")) decoding.refuse();  // rotations
+  if (!known(text_field(settings, "format"))) decoding.refuse("its `format`");
+  if (has_entries(settings, "transform_config")) decoding.refuse("its weights are rotated");
   if (has_entries(settings, "sparsity_config")) {
     const std::string format = text_field(settings["sparsity_config"], "format");
-    if (!format.empty() && format != "dense") decoding.refuse();
+    if (!format.empty() && format != "dense") decoding.refuse(format);
   }
-  if (!has_entries(settings, "config_groups")) decoding.refuse();
+  if (!has_entries(settings, "config_groups")) decoding.refuse("no `config_groups`");
   for (const auto& [name, group] : settings["config_groups"].items()) {
     const std::string format = text_field(group, "format");
-    if (!format.empty() && !known(format)) decoding.refuse();
+    if (!format.empty() && !known(format)) decoding.refuse(format);
   }
 }
 
@@ -87,7 +87,10 @@ std::vector<Scheme> schemes_of(const Decoding& decoding) {
     if (!group.is_object() || weights == group.end() || !weights->is_object()) continue;
     const auto block = block_of(*weights);
     const auto bits = integer_field(*weights, "num_bits");
-    if (!block || !bits || (*bits != 4 && *bits != 8)) decoding.refuse();
+    if (!block) decoding.refuse(fmt::format("the strategy of `{}`", name));
+    if (!bits || (*bits != 4 && *bits != 8)) {
+      decoding.refuse(fmt::format("{} bits in `{}`", bits.value_or(0), name));
+    }
     schemes.push_back({static_cast<std::uint64_t>(*bits), *block});
   }
   return schemes;

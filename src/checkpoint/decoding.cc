@@ -17,6 +17,12 @@ constexpr std::array<std::string_view, 7> kActivationScales = {
 Decoding::Decoding(const TensorSource& stored, const Quantisation* how, std::string path)
     : stored_(stored), how_(how), path_(std::move(path)), taken_(stored.tensors().size(), false) {}
 
+void Decoding::refuse(const std::string& detail) const {
+  Quantisation how = *how_;
+  how.evidence += ": " + detail;
+  refuse_quantised(how, path_);
+}
+
 std::optional<StoredTensor> Decoding::take(const std::string& name) {
   const auto index = stored_.find(name);
   if (!index) return std::nullopt;

@@ -40,8 +40,8 @@ class Decoding {
 
   // Null where no configuration says anything.
   const Quantisation* how() const { return how_; }
-  // Throws Unsupported: the configuration describes a variant that is not decoded.
-  [[noreturn]] void refuse() const { refuse_quantised(*how_, path_); }
+  // Throws Unsupported: the configuration describes a variant that is not decoded, `detail`.
+  [[noreturn]] void refuse(const std::string& detail) const;
 
   bool has(const std::string& name) const { return stored_.find(name).has_value(); }
   // The tensor of that name, which is hidden from now on.
@@ -76,5 +76,8 @@ std::optional<std::int64_t> integer_field(const Json& object, const char* name);
 void decode_fp8(Decoding& decoding);
 void decode_compressed_tensors(Decoding& decoding);
 void decode_mxfp4(Decoding& decoding);
+void decode_bitsandbytes(Decoding& decoding);
+void decode_gptq(Decoding& decoding);
+void decode_awq(Decoding& decoding);
 
 }  // namespace thorns

@@ -18,12 +18,15 @@ struct FormatRow {
   bool is_plain_to_see;
   void (*decode)(Decoding&);
 };
-constexpr std::array<FormatRow, 5> kFormats = {{
+constexpr std::array<FormatRow, 8> kFormats = {{
     {"fp8", true, decode_fp8},
     {"fbgemm_fp8", false, decode_fp8},
     {"modelopt", false, decode_fp8},
     {"compressed-tensors", false, decode_compressed_tensors},
     {"mxfp4", true, decode_mxfp4},
+    {"bitsandbytes", true, decode_bitsandbytes},
+    {"gptq", false, decode_gptq},
+    {"awq", false, decode_awq},
 }};
 
 // Calls `use(part)` for pieces of at most Decoder::kMostElements, which together are the elements

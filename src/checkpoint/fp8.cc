@@ -33,7 +33,7 @@ std::vector<Block> blocks_of(const Decoding& decoding) {
     if (size != settings.end() && !size->is_null()) {
       const bool valid = size->is_array() && size->size() == 2 && (*size)[0].is_number_unsigned() &&
                          (*size)[1].is_number_unsigned() && (*size)[0] > 0 && (*size)[1] > 0;
-      if (!valid) decoding.refuse();
+      if (!valid) decoding.refuse("`weight_block_size` is not two numbers");
       return {{(*size)[0].get<std::uint64_t>(), (*size)[1].get<std::uint64_t>()}};
     }
   }
@@ -50,7 +50,7 @@ std::optional<StoredTensor> take_scale(Decoding& decoding, const std::string& we
 void decode_fp8(Decoding& decoding) {
   if (decoding.how() != nullptr && decoding.how()->method == "modelopt" &&
       text_field(decoding.how()->settings, "quant_algo") != "FP8") {
-    decoding.refuse();
+    decoding.refuse("only FP8 is decoded");
   }
   const std::vector<Block> blocks = blocks_of(decoding);
   std::vector<ScaledBytes> weights;
