@@ -14,12 +14,19 @@ HWY_BEFORE_NAMESPACE();
 namespace thorns {
 namespace HWY_NAMESPACE {
 
-using Floats = hn::Vec<DFHalf>;
-using Words = hn::Vec<DUHalf>;
+using Floats = hn::Vec<DF>;
+using Words = hn::Vec<DU>;
+using Doubles = hn::Vec<DD>;
+
+HWY_INLINE void Store16(Words bits, std::byte* to) {
+  const DH dh;
+  hn::StoreU(hn::DemoteTo(dh, hn::BitCast(hn::RebindToSigned<DU>(), bits)), dh,
+             reinterpret_cast<std::uint16_t*>(to));
+}
 
 // float32 bits to bfloat16 bits, to nearest, ties to even; NaN stays NaN.
 HWY_INLINE Words NarrowBfloat(Floats value) {
-  const DUHalf du;
+  const DU du;
   const auto bits = hn::BitCast(du, value);
   const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1));
   const auto rounded = hn::ShiftRight<16>(hn::Add(bits, hn::Add(odd, hn::Set(du, 0x7FFF))));
@@ -27,10 +34,21 @@ HWY_INLINE Words NarrowBfloat(Floats value) {
   return hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(value)), quiet, rounded);
 }
 
-// float32 bits to float16 bits, to nearest, ties to even; too large becomes Inf, NaN stays NaN.
+// float32 to float16, to nearest, ties to even; too large becomes Inf, NaN the quiet one. Stores,
+// and returns the stored values.
+#if THORNS_NATIVE_F16
+HWY_INLINE Floats StoreHalf(Floats value, std::byte* to) {
+  const DF df;
+  const hn::Rebind<hwy::float16_t, DF> dh;
+  const auto quiet = hn::CopySign(hn::BitCast(df, hn::Set(DU(), 0x7FC00000)), value);
+  const auto half = hn::DemoteTo(dh, hn::IfThenElse(hn::IsNaN(value), quiet, value));
+  hn::StoreU(hn::BitCast(DH(), half), DH(), reinterpret_cast<std::uint16_t*>(to));
+  return hn::PromoteTo(df, half);
+}
+#else
 HWY_INLINE Words NarrowHalf(Floats value) {
-  const DFHalf df;
-  const DUHalf du;
+  const DF df;
+  const DU du;
   const auto all = hn::BitCast(du, value);
   const auto sign = hn::And(all, hn::Set(du, 0x80000000U));
   const auto bits = hn::Xor(all, sign);
@@ -49,59 +67,85 @@ HWY_INLINE Words NarrowHalf(Floats value) {
   result = hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(value)), hn::Set(du, 0x7E00), result);
   return hn::Or(result, hn::ShiftRight<16>(sign));
 }
+HWY_INLINE Floats StoreHalf(Floats value, std::byte* to) {
+  const Words bits = NarrowHalf(value);
+  Store16(bits, to);
+  return WidenHalf(DF(), hn::DemoteTo(DH(), hn::BitCast(hn::RebindToSigned<DU>(), bits)));
+}
+#endif
 
-HWY_INLINE void Store16(Words bits, std::byte* to) {
-  const DHHalf dh;
-  hn::StoreU(hn::DemoteTo(dh, hn::BitCast(hn::RebindToSigned<DUHalf>(), bits)), dh,
-             reinterpret_cast<std::uint16_t*>(to));
+HWY_INLINE Floats OddFloats(Doubles low, Doubles high) {
+  return hn::Combine(DF(), DemoteToOdd(high), DemoteToOdd(low));
 }
 
-// Each of these rounds one vector of sums, stores it, and returns the stored values as float32.
+// Each of these rounds two vectors of sums, stores them, counts the elements that the rounding
+// changed, and returns the stored values as float32. A float32 that was rounded to odd is exact
+// wherever 16 bits hold its value.
 struct ToBfloat {
   static constexpr std::size_t kSize = 2;
-  HWY_INLINE Floats operator()(hn::Vec<DD> sum, std::byte* to) const {
-    const auto bits = NarrowBfloat(DemoteToOdd(sum));
+  HWY_INLINE Floats operator()(Doubles low, Doubles high, std::byte* to,
+                               std::uint64_t& rounded) const {
+    const Floats odd = OddFloats(low, high);
+    const Words bits = NarrowBfloat(odd);
     Store16(bits, to);
-    return hn::BitCast(DFHalf(), hn::ShiftLeft<16>(bits));
+    const Floats stored = hn::BitCast(DF(), hn::ShiftLeft<16>(bits));
+    rounded += hn::CountTrue(DF(), hn::Ne(stored, odd));
+    return stored;
   }
 };
 struct ToHalf {
   static constexpr std::size_t kSize = 2;
-  HWY_INLINE Floats operator()(hn::Vec<DD> sum, std::byte* to) const {
-    const auto bits = NarrowHalf(DemoteToOdd(sum));
-    Store16(bits, to);
-    return WidenHalf(bits);
+  HWY_INLINE Floats operator()(Doubles low, Doubles high, std::byte* to,
+                               std::uint64_t& rounded) const {
+    const Floats odd = OddFloats(low, high);
+    const Floats stored = StoreHalf(odd, to);
+    rounded += hn::CountTrue(DF(), hn::Ne(stored, odd));
+    return stored;
   }
 };
 struct ToFloat {
   static constexpr std::size_t kSize = 4;
-  HWY_INLINE Floats operator()(hn::Vec<DD> sum, std::byte* to) const {
-    const auto stored = hn::DemoteTo(DFHalf(), sum);
-    hn::StoreU(stored, DFHalf(), reinterpret_cast<float*>(to));
+  HWY_INLINE Floats operator()(Doubles low, Doubles high, std::byte* to,
+                               std::uint64_t& rounded) const {
+    const DD dd;
+    const DFHalf half;
+    const auto first = hn::DemoteTo(half, low);
+    const auto second = hn::DemoteTo(half, high);
+    rounded += hn::CountTrue(dd, hn::Ne(hn::PromoteTo(dd, first), low)) +
+               hn::CountTrue(dd, hn::Ne(hn::PromoteTo(dd, second), high));
+    const Floats stored = hn::Combine(DF(), second, first);
+    hn::StoreU(stored, DF(), reinterpret_cast<float*>(to));
     return stored;
   }
 };
+
+HWY_INLINE Doubles Sum(const double* const* vectors, const double* coefficients, std::size_t n,
+                       std::size_t e) {
+  const DD dd;
+  auto sum = hn::Zero(dd);
+  for (std::size_t i = 0; i < n; ++i)
+    sum = hn::MulAdd(hn::Set(dd, coefficients[i]), hn::LoadU(dd, vectors[i] + e), sum);
+  return sum;
+}
 
 // Returns whether all stored values are finite.
 template <class Narrow>
 HWY_INLINE bool Run(const double* const* vectors, const double* coefficients, std::size_t n,
                     std::size_t count, std::byte* to, std::uint64_t& rounded, Narrow narrow) {
   const DD dd;
-  const DUHalf du;
-  const std::size_t step = hn::Lanes(dd);
+  const DU du;
+  const std::size_t lanes = hn::Lanes(dd);
   auto largest = hn::Zero(du);
-  alignas(64) std::byte rest[kLanes * sizeof(float)];
-  for (std::size_t e = 0; e < count; e += step) {
-    auto sum = hn::Zero(dd);
-    for (std::size_t i = 0; i < n; ++i) {
-      sum = hn::MulAdd(hn::Set(dd, coefficients[i]), hn::LoadU(dd, vectors[i] + e), sum);
-    }
-    // The last vector may stick out: its padding must not be stored.
-    const bool whole = e + step <= count;
+  alignas(64) std::byte rest[2 * kLanes * sizeof(float)];
+  for (std::size_t e = 0; e < count; e += 2 * lanes) {
+    const auto low = Sum(vectors, coefficients, n, e);
+    // Vectors are padded to kLanes elements, not to two vectors of the widest target.
+    const auto high = e + lanes < count ? Sum(vectors, coefficients, n, e + lanes) : hn::Zero(dd);
+    // The last vectors may stick out: their padding must not be stored.
+    const bool whole = e + 2 * lanes <= count;
     std::byte* const target = to + e * Narrow::kSize;
-    const auto stored = narrow(sum, whole ? target : rest);
+    const auto stored = narrow(low, high, whole ? target : rest, rounded);
     if (!whole) std::memcpy(target, rest, (count - e) * Narrow::kSize);
-    rounded += hn::CountTrue(dd, hn::Ne(hn::PromoteTo(dd, stored), sum));
     largest = hn::Max(largest, hn::And(hn::BitCast(du, stored), hn::Set(du, 0x7FFFFFFF)));
   }
   return hn::GetLane(hn::MaxOfLanes(du, largest)) < 0x7F800000U;

@@ -17,12 +17,19 @@ namespace thorns {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Vectors of at most kLanes doubles, and as many (or for DF twice as many) elements of other types.
+// Vectors of at most kLanes doubles, and as many (Half) or twice as many elements of other types.
 using DD = hn::CappedTag<double, 8>;
 using DF = hn::Repartition<float, DD>;
-using DFHalf = hn::Rebind<float, DD>;
-using DUHalf = hn::Rebind<std::uint32_t, DD>;
-using DHHalf = hn::Rebind<std::uint16_t, DD>;
+using DU = hn::RebindToUnsigned<DF>;
+using DH = hn::Rebind<std::uint16_t, DF>;
+using DFHalf = hn::Half<DF>;
+using DUHalf = hn::Half<DU>;
+using DHHalf = hn::Half<DH>;
+
+// Targets whose CPUs convert float16 themselves; Highway's emulation elsewhere knows no Inf and
+// NaN.
+#define THORNS_NATIVE_F16 \
+  (HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL)
 
 // `x` cut to the 24 significant bits of a float32, its last bit set when anything was cut off:
 // rounding the result to a shorter format gives what rounding `x` at once would give ("round to
@@ -37,23 +44,22 @@ HWY_INLINE hn::Vec<DFHalf> DemoteToOdd(V x) {
   return hn::DemoteTo(DFHalf(), hn::BitCast(dd, hn::AndNot(low, hn::Or(bits, carry))));
 }
 
-// float16 patterns (in the low halves of 32 bits) as float32, exactly.
-HWY_INLINE hn::Vec<DFHalf> WidenHalf(hn::Vec<DUHalf> bits) {
-  const DFHalf df;
-  const DUHalf du;
-  const hn::Rebind<hwy::float16_t, DFHalf> dh;
-  const auto packed = hn::DemoteTo(DHHalf(), hn::BitCast(hn::RebindToSigned<DUHalf>(), bits));
-  const auto value = hn::PromoteTo(df, hn::BitCast(dh, packed));
-#if HWY_TARGET == HWY_SSSE3 || HWY_TARGET == HWY_SSE4
-  // Highway's emulation there knows no Inf and NaN.
-  const auto exponent = hn::Set(du, 0x7C00);
-  const auto magnitude = hn::ShiftLeft<13>(hn::And(bits, hn::Set(du, 0x7FFF)));
-  const auto sign = hn::ShiftLeft<16>(hn::And(bits, hn::Set(du, 0x8000)));
-  const auto special = hn::Or(hn::Or(magnitude, hn::Set(du, 0x7F800000)), sign);
-  const auto is_special = hn::Eq(hn::And(bits, exponent), exponent);
-  return hn::BitCast(df, hn::IfThenElse(is_special, special, hn::BitCast(du, value)));
-#else
+// float16 patterns as float32, exactly. `df`: a tag of as many floats.
+template <class D, class V>
+HWY_INLINE hn::Vec<D> WidenHalf(D df, V bits) {
+  const hn::Rebind<hwy::float16_t, D> dh;
+  const auto value = hn::PromoteTo(df, hn::BitCast(dh, bits));
+#if THORNS_NATIVE_F16
   return value;
+#else
+  const hn::RebindToUnsigned<D> du;
+  const auto wide = hn::PromoteTo(du, bits);
+  const auto exponent = hn::Set(du, 0x7C00);
+  const auto magnitude = hn::ShiftLeft<13>(hn::And(wide, hn::Set(du, 0x7FFF)));
+  const auto sign = hn::ShiftLeft<16>(hn::And(wide, hn::Set(du, 0x8000)));
+  const auto special = hn::Or(hn::Or(magnitude, hn::Set(du, 0x7F800000)), sign);
+  const auto is_special = hn::Eq(hn::And(wide, exponent), exponent);
+  return hn::BitCast(df, hn::IfThenElse(is_special, special, hn::BitCast(du, value)));
 #endif
 }
 

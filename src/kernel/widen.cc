@@ -18,29 +18,39 @@ namespace HWY_NAMESPACE {
 // for the chunk that will be needed next, which the hardware cannot guess. Prefetching past an end
 // is harmless.
 //
-// `load(index)` gives one vector of float32 starting at element `index`; `count` is padded.
+// `load(tag, index)` gives a vector of float32 that starts at element `index`; `count` is padded.
 template <class Load>
 HWY_INLINE void ToDoubles(std::size_t count, double* to, Load load) {
   const DD dd;
-  for (std::size_t i = 0; i < count; i += hn::Lanes(dd))
-    hn::StoreU(hn::PromoteTo(dd, load(i)), dd, to + i);
+  const DF df;
+  const DFHalf half;
+  const std::size_t step = hn::Lanes(dd);
+  std::size_t i = 0;
+  for (; i + 2 * step <= count; i += 2 * step) {
+    const auto values = load(df, i);
+    hn::StoreU(hn::PromoteTo(dd, hn::LowerHalf(half, values)), dd, to + i);
+    hn::StoreU(hn::PromoteTo(dd, hn::UpperHalf(half, values)), dd, to + i + step);
+  }
+  for (; i < count; i += step) hn::StoreU(hn::PromoteTo(dd, load(half, i)), dd, to + i);
 }
 
 void WidenBfloats(const std::uint16_t* from, std::size_t count, double* to) {
-  ToDoubles(count, to, [&](std::size_t i) {
+  ToDoubles(count, to, [&](auto df, std::size_t i) {
     hwy::Prefetch(from + i + kChunk);
-    const auto bits = hn::PromoteTo(DUHalf(), hn::LoadU(DHHalf(), from + i));
-    return hn::BitCast(DFHalf(), hn::ShiftLeft<16>(bits));
+    const hn::Rebind<std::uint16_t, decltype(df)> dh;
+    const hn::RebindToUnsigned<decltype(df)> du;
+    return hn::BitCast(df, hn::ShiftLeft<16>(hn::PromoteTo(du, hn::LoadU(dh, from + i))));
   });
 }
 void WidenHalves(const std::uint16_t* from, std::size_t count, double* to) {
-  ToDoubles(count, to, [&](std::size_t i) {
+  ToDoubles(count, to, [&](auto df, std::size_t i) {
     hwy::Prefetch(from + i + kChunk);
-    return WidenHalf(hn::PromoteTo(DUHalf(), hn::LoadU(DHHalf(), from + i)));
+    const hn::Rebind<std::uint16_t, decltype(df)> dh;
+    return WidenHalf(df, hn::LoadU(dh, from + i));
   });
 }
 void WidenFloats(const float* from, std::size_t count, double* to) {
-  ToDoubles(count, to, [&](std::size_t i) { return hn::LoadU(DFHalf(), from + i); });
+  ToDoubles(count, to, [&](auto df, std::size_t i) { return hn::LoadU(df, from + i); });
 }
 
 // Patterns of 16 bits whose exponent is all ones are NaN or Inf.

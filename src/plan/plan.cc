@@ -76,6 +76,17 @@ void build_programs(Plan& plan, const Workshop& workshop, std::vector<Error>& pr
   }
 }
 
+// Transformers would ignore the head that such a leaf stores, or its embedding, by version.
+void warn_of_heads(Plan& plan, const std::vector<LeafView>& views) {
+  for (std::size_t i = 0; i < views.size(); ++i) {
+    if (!plan.leaves[i]->ties_embeddings() || !views[i].by_name.contains(kOutputHead)) continue;
+    plan.warnings.push_back(fmt::format(
+        "`{}` says that its output head is its embedding, but stores another one; it is merged as "
+        "a model with a head of its own",
+        plan.recipe.leaves[i].name));
+  }
+}
+
 void check_vocabulary(const Plan& plan, const PlanOptions& options, std::vector<Error>& problems) {
   const std::string& vocabulary =
       options.vocabulary.empty() ? plan.recipe.settings.vocabulary : options.vocabulary;
@@ -205,6 +216,7 @@ PlanResult make_plan(Recipe recipe, std::vector<std::unique_ptr<Checkpoint>> lea
   for (std::size_t i = 0; i < plan.leaves.size(); ++i) {
     views.push_back(view_leaf(*plan.leaves[i], plan.recipe.leaves[i].name, plan.dropped));
   }
+  warn_of_heads(plan, views);
   Workshop workshop;
   workshop.recipe = &plan.recipe;
   workshop.views = &views;

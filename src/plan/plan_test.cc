@@ -148,6 +148,16 @@ TEST(Plan, TiedHeads) {
     EXPECT_TRUE(planned.result.plan.tied);
     ASSERT_EQ(planned.result.plan.dropped.size(), 1U);
     EXPECT_EQ(planned.result.plan.dropped[0].tensor, "lm_head.weight");
+    EXPECT_TRUE(planned.result.plan.warnings.empty());
+  }
+  {  // Stored although tied, and another one: kept, untied, and said.
+    const Planned planned("{A+B}", {{model(8, 1, true), tied}, {model(8, 2, false), tied}});
+    ASSERT_EQ(planned.problem(), "");
+    EXPECT_FALSE(planned.result.plan.tied);
+    EXPECT_NE(planned.program("lm_head.weight"), nullptr);
+    ASSERT_EQ(planned.result.plan.warnings.size(), 1U);
+    EXPECT_TRUE(planned.result.plan.warnings[0].starts_with("`A` says"))
+        << planned.result.plan.warnings[0];
   }
   {  // One tied, one not: the tied one's embedding is its head, and the output is untied.
     const Planned planned("{A+B}", {{model(8, 1, false), tied}, {model(8, 2, true), untied}});

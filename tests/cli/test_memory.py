@@ -1,0 +1,68 @@
+"""The ceiling on resident memory, measured: peak RSS as the kernel counts it."""
+
+import json
+import os
+import struct
+import subprocess
+import unittest
+
+import support
+
+BLOCK = struct.pack("<4096e", *[(i * 37 % 256 - 128) / 64 for i in range(4096)])
+
+
+def write_one_tensor(folder, rows, columns, shift):
+    """One float16 tensor; the file has numbers at its beginning, middle and end, and else holes."""
+    os.makedirs(folder)
+    with open(os.path.join(folder, "config.json"), "w") as file:
+        json.dump({"model_type": "llama", "torch_dtype": "float16"}, file)
+    size = rows * columns * 2
+    header = {"w": {"dtype": "F16", "shape": [rows, columns], "data_offsets": [0, size]}}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    begin = 8 + len(text)
+    with open(os.path.join(folder, "model.safetensors"), "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(begin + size)
+        for place in (0, size // 4 * 2, size - len(BLOCK)):
+            file.seek(begin + place)
+            file.write(BLOCK[shift:] + BLOCK[:shift])
+
+
+@unittest.skipIf(os.environ.get("THORNS_SANITIZE"), "a sanitizer's own memory counts, too")
+class Ceiling(support.CliTest):
+    def peak(self, *arguments):
+        """Peak resident bytes of a merge that succeeds."""
+        process = subprocess.Popen(
+            [self.binary, "merge", *arguments, "--path", "models", "-o", "out", "--quiet"],
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=support.clean_environment(),
+        )
+        with process.stderr as stream:
+            err = stream.read().decode()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        self.assertEqual(process.returncode, 0, err)
+        return usage.ru_maxrss * 1024
+
+    def test_a_tensor_larger_than_the_default_ceiling(self):
+        for number, name in enumerate("AB"):
+            write_one_tensor(self.path("models", name), 325_000, 2000, 2 * number)  # 1.3 GB
+        peak = self.peak("{A+B}")
+        self.assertLess(peak, 512_000_000)
+        self.assertGreater(peak, 100_000_000)  # the ceiling was of use
+
+    def test_small_ceilings(self):
+        for number, name in enumerate("ABCDE"):
+            write_one_tensor(self.path("models", name), 10_000, 1501, 2 * number)
+        key = "{{{{A+B}+C}+D}+E}"
+        for megabytes in (48, 64, 128):
+            with self.subTest(megabytes=megabytes):
+                peak = self.peak(key, "--memory", "%dMB" % megabytes, "-j", "2", "--force")
+                self.assertLess(peak, megabytes * 1_000_000)
+
+
+if __name__ == "__main__":
+    support.main()
