@@ -36,7 +36,7 @@ constexpr std::array<const char*, 2> kStates = {".quant_state.bitsandbytes__nf4"
 
 // ---------------------------------------------------------------- 8 bits
 
-void decode_int8(Decoding& decoding, const StoredTensor& weight, const std::string& module) {
+void decode_int8(Decoding& decoding, const TensorReader& weight, const std::string& module) {
   ScaledBytes bytes(weight);
   bytes.scale = decoding.need(weight, module + ".SCB");
   bytes.scale->require_type({Dtype::F32});
@@ -57,13 +57,13 @@ void decode_int8(Decoding& decoding, const StoredTensor& weight, const std::stri
 // ---------------------------------------------------------------- 4 bits
 
 struct FourBits {
-  StoredTensor codes;
-  StoredTensor map;
-  StoredTensor absmax;
+  TensorReader codes;
+  TensorReader map;
+  TensorReader absmax;
   std::uint64_t block = 0;
   struct Nested {  // of absmax
-    StoredTensor map;
-    StoredTensor absmax;
+    TensorReader map;
+    TensorReader absmax;
     std::uint64_t block = 0;
     float offset = 0;
   };
@@ -119,7 +119,7 @@ class FourBitDecoder final : public Decoder {
   Stack stack_;
 };
 
-Json read_state(const StoredTensor& state) {
+Json read_state(const TensorReader& state) {
   state.require_type({Dtype::U8});
   if (state.info().elements > kMostStateBytes) state.fail("is too large for a few settings");
   const auto bytes = state.rectangle<char>(0, 1, state.info().elements, state.info().elements);
@@ -133,13 +133,13 @@ Json read_state(const StoredTensor& state) {
   return json;
 }
 
-std::uint64_t positive_field(const StoredTensor& state, const Json& json, const char* name) {
+std::uint64_t positive_field(const TensorReader& state, const Json& json, const char* name) {
   const auto value = integer_field(json, name);
   if (!value || *value <= 0) state.fail(fmt::format("has no positive whole number `{}`", name));
   return static_cast<std::uint64_t>(*value);
 }
 
-std::vector<std::uint64_t> shape_field(const StoredTensor& state, const Json& json) {
+std::vector<std::uint64_t> shape_field(const TensorReader& state, const Json& json) {
   std::vector<std::uint64_t> shape;
   const auto field = json.find("shape");
   const bool valid = field != json.end() && field->is_array() &&
@@ -150,13 +150,13 @@ std::vector<std::uint64_t> shape_field(const StoredTensor& state, const Json& js
   return shape;
 }
 
-void require_numbers(const StoredTensor& tensor, Dtype dtype, std::uint64_t count) {
+void require_numbers(const TensorReader& tensor, Dtype dtype, std::uint64_t count) {
   tensor.require_type({dtype});
   const std::uint64_t shape[] = {count};
   tensor.require_shape(shape);
 }
 
-void decode_four_bits(Decoding& decoding, const StoredTensor& state, const std::string& weight) {
+void decode_four_bits(Decoding& decoding, const TensorReader& state, const std::string& weight) {
   const Json settings = read_state(state);
   const std::vector<std::uint64_t> shape = shape_field(state, settings);
   const std::uint64_t elements = checked_product(shape).value_or(UINT64_MAX);
@@ -181,7 +181,7 @@ void decode_four_bits(Decoding& decoding, const StoredTensor& state, const std::
   } else {
     require_numbers(what.absmax, Dtype::F32, blocks);
   }
-  const StoredTensor codes = what.codes;
+  const TensorReader codes = what.codes;
   decoding.take(state.name());
   decoding.present(codes, weight, shape,
                    std::make_unique<FourBitDecoder>(std::move(what), stack_of(shape)),
@@ -192,7 +192,7 @@ void decode_four_bits(Decoding& decoding, const StoredTensor& state, const std::
 
 void decode_bitsandbytes(Decoding& decoding) {
   for (std::size_t i = 0; i < decoding.size(); ++i) {
-    const StoredTensor tensor = decoding.tensor(i);
+    const TensorReader tensor = decoding.tensor(i);
     for (const char* ending : kStates) {
       if (const auto weight = without_ending(tensor.name(), ending)) {
         decode_four_bits(decoding, tensor, *weight);

@@ -18,7 +18,7 @@ std::vector<std::uint64_t> without_ones(std::span<const std::uint64_t> shape) {
 
 }  // namespace
 
-BlockGrid::BlockGrid(std::span<const std::uint64_t> weight, const StoredTensor& scale,
+BlockGrid::BlockGrid(std::span<const std::uint64_t> weight, const TensorReader& scale,
                      std::span<const Block> candidates)
     : stack_(stack_of(weight)) {
   for (const Block& block : candidates) {
@@ -28,7 +28,7 @@ BlockGrid::BlockGrid(std::span<const std::uint64_t> weight, const StoredTensor& 
                          shape_text(scale.info().shape), shape_text(weight)));
 }
 
-bool BlockGrid::fits(std::span<const std::uint64_t> weight, const StoredTensor& scale,
+bool BlockGrid::fits(std::span<const std::uint64_t> weight, const TensorReader& scale,
                      Block block) {
   // A matrix without elements has one empty block.
   block_.rows = std::max<std::uint64_t>(1, block.rows == Block::kWhole ? stack_.rows : block.rows);
@@ -46,7 +46,7 @@ bool BlockGrid::fits(std::span<const std::uint64_t> weight, const StoredTensor& 
   return shape.size() == grid.size() ? shape == grid : without_ones(shape) == without_ones(grid);
 }
 
-void BlockGrid::reorder(const StoredTensor& index) {
+void BlockGrid::reorder(const TensorReader& index) {
   read_group_index(index, stack_.columns, columns_);
   order_ = index;
 }
@@ -75,11 +75,11 @@ GridWindow BlockGrid::window(const Part& part) const {
   return window;
 }
 
-std::vector<float> read_window(const StoredTensor& numbers, const GridWindow& window) {
+std::vector<float> read_window(const TensorReader& numbers, const GridWindow& window) {
   return numbers.float_rectangle(window.first, window.rows, window.columns, window.stride);
 }
 
-std::vector<std::uint32_t> read_group_index(const StoredTensor& index, std::uint64_t columns,
+std::vector<std::uint32_t> read_group_index(const TensorReader& index, std::uint64_t columns,
                                             std::uint64_t groups) {
   const std::uint64_t shape[] = {columns};
   index.require_shape(shape);

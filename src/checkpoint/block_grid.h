@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "checkpoint/decoder.h"
-#include "checkpoint/stored.h"
+#include "checkpoint/tensor_reader.h"
 
 namespace thorns {
 
@@ -36,12 +36,12 @@ class BlockGrid {
   // The first of `candidates` whose grid over `weight` (a shape) has as many numbers, in the same
   // order, as `scale`. Dimensions of one may be left out of the scale's shape, and a single number
   // serves a whole stack. Corrupt, naming both shapes, where none fits.
-  BlockGrid(std::span<const std::uint64_t> weight, const StoredTensor& scale,
+  BlockGrid(std::span<const std::uint64_t> weight, const TensorReader& scale,
             std::span<const Block> candidates);
 
   // Column c belongs to column index[c] of the grid, instead of c / block columns. Corrupt where an
   // index is outside of the grid.
-  void reorder(const StoredTensor& index);
+  void reorder(const TensorReader& index);
 
   std::uint64_t rows() const { return rows_; }
   std::uint64_t columns() const { return columns_; }
@@ -52,22 +52,22 @@ class BlockGrid {
   }
 
  private:
-  bool fits(std::span<const std::uint64_t> weight, const StoredTensor& scale, Block block);
+  bool fits(std::span<const std::uint64_t> weight, const TensorReader& scale, Block block);
 
   Stack stack_;  // of the weight
   Block block_;  // nothing kWhole in it
   std::uint64_t rows_ = 0;
   std::uint64_t columns_ = 0;
   bool shared_ = false;  // one number for all matrices
-  std::optional<StoredTensor> order_;
+  std::optional<TensorReader> order_;
 };
 
 // The numbers of a window, row-major.
-std::vector<float> read_window(const StoredTensor& numbers, const GridWindow& window);
+std::vector<float> read_window(const TensorReader& numbers, const GridWindow& window);
 
 // The group of each of `columns` columns, from a tensor of as many integers: each below `groups`,
 // else Corrupt.
-std::vector<std::uint32_t> read_group_index(const StoredTensor& index, std::uint64_t columns,
+std::vector<std::uint32_t> read_group_index(const TensorReader& index, std::uint64_t columns,
                                             std::uint64_t groups);
 
 // a / b, rounded up.

@@ -98,17 +98,17 @@ std::vector<Scheme> schemes_of(const Decoding& decoding) {
 
 // The tensors of one layer.
 struct Layer {
-  StoredTensor codes;
-  StoredTensor scale;
-  std::optional<StoredTensor> zero;
+  TensorReader codes;
+  TensorReader scale;
+  std::optional<TensorReader> zero;
   BlockGrid grid;
 };
 
-Layer take_layer(Decoding& decoding, const StoredTensor& codes, const std::string& module,
+Layer take_layer(Decoding& decoding, const TensorReader& codes, const std::string& module,
                  std::span<const std::uint64_t> shape, const std::vector<Scheme>& schemes) {
   std::vector<Block> blocks;
   for (const Scheme& scheme : schemes) blocks.push_back(scheme.block);
-  const StoredTensor scale = decoding.need(codes, module + ".weight_scale");
+  const TensorReader scale = decoding.need(codes, module + ".weight_scale");
   scale.require_type({Dtype::F32, Dtype::BF16, Dtype::F16});
   Layer layer{codes, scale, decoding.take(module + ".weight_zero_point"), {shape, scale, blocks}};
   const auto index = decoding.take(module + ".weight_g_idx");
@@ -191,7 +191,7 @@ class Packed final : public Decoder {
   std::uint64_t words_;  // in a row
 };
 
-void decode_bytes(Decoding& decoding, const StoredTensor& weight, const std::string& module,
+void decode_bytes(Decoding& decoding, const TensorReader& weight, const std::string& module,
                   const std::vector<Scheme>& schemes) {
   const Layer layer = take_layer(decoding, weight, module, weight.info().shape, schemes);
   ScaledBytes bytes(weight);
@@ -208,7 +208,7 @@ void decode_bytes(Decoding& decoding, const StoredTensor& weight, const std::str
                    integers ? "compressed-tensors int8" : "compressed-tensors FP8");
 }
 
-std::vector<std::uint64_t> true_shape(const StoredTensor& packed, const StoredTensor& stored) {
+std::vector<std::uint64_t> true_shape(const TensorReader& packed, const TensorReader& stored) {
   std::vector<std::uint64_t> shape;
   for (const std::int64_t dim : stored.integers()) {
     if (dim < 0) stored.fail("holds a negative number");
@@ -220,7 +220,7 @@ std::vector<std::uint64_t> true_shape(const StoredTensor& packed, const StoredTe
   return shape;
 }
 
-void decode_packed(Decoding& decoding, const StoredTensor& packed, const std::string& module,
+void decode_packed(Decoding& decoding, const TensorReader& packed, const std::string& module,
                    const std::vector<Scheme>& schemes) {
   packed.require_type({Dtype::I32});
   const std::vector<std::uint64_t> shape =
@@ -252,7 +252,7 @@ void decode_compressed_tensors(Decoding& decoding) {
   check_variant(decoding);
   const std::vector<Scheme> schemes = schemes_of(decoding);
   for (std::size_t i = 0; i < decoding.size(); ++i) {
-    const StoredTensor tensor = decoding.tensor(i);
+    const TensorReader tensor = decoding.tensor(i);
     if (const auto packed = without_ending(tensor.name(), ".weight_packed")) {
       decode_packed(decoding, tensor, *packed, schemes);
       continue;

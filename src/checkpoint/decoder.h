@@ -20,7 +20,13 @@ struct Stack {
   std::uint64_t rows = 1;
   std::uint64_t columns = 1;
 };
-Stack stack_of(std::span<const std::uint64_t> shape);
+inline Stack stack_of(std::span<const std::uint64_t> shape) {
+  Stack stack;
+  if (!shape.empty()) stack.columns = shape.back();
+  if (shape.size() > 1) stack.rows = shape[shape.size() - 2];
+  for (std::size_t i = 0; i + 2 < shape.size(); ++i) stack.matrices *= shape[i];
+  return stack;
+}
 
 // A piece of one matrix: whole rows, or a run within one row.
 struct Part {

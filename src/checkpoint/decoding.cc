@@ -23,14 +23,14 @@ void Decoding::refuse(const std::string& detail) const {
   refuse_quantised(how, path_);
 }
 
-std::optional<StoredTensor> Decoding::take(const std::string& name) {
+std::optional<TensorReader> Decoding::take(const std::string& name) {
   const auto index = stored_.find(name);
   if (!index) return std::nullopt;
   taken_[*index] = true;
   return tensor(*index);
 }
 
-StoredTensor Decoding::need(const StoredTensor& part_of, const std::string& name) {
+TensorReader Decoding::need(const TensorReader& part_of, const std::string& name) {
   const auto found = take(name);
   if (!found) {
     part_of.fail(fmt::format("is quantised, but its companion `{}` is missing", name));
@@ -46,7 +46,7 @@ void Decoding::hide_activation_scales() {
   }
 }
 
-void Decoding::present(const StoredTensor& codes, std::string name,
+void Decoding::present(const TensorReader& codes, std::string name,
                        std::vector<std::uint64_t> shape, std::unique_ptr<Decoder> decoder,
                        const std::string& format) {
   const auto same = stored_.find(name);

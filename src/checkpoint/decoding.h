@@ -16,7 +16,7 @@
 #include "checkpoint/decoder.h"
 #include "checkpoint/quantised.h"
 #include "checkpoint/source.h"
-#include "checkpoint/stored.h"
+#include "checkpoint/tensor_reader.h"
 
 namespace thorns {
 
@@ -35,7 +35,7 @@ class Decoding {
 
   // The stored tensors, sorted by name, and whether a format has taken one.
   std::size_t size() const { return taken_.size(); }
-  StoredTensor tensor(std::size_t index) const { return {stored_, index}; }
+  TensorReader tensor(std::size_t index) const { return {stored_, index}; }
   bool is_taken(std::size_t index) const { return taken_[index]; }
 
   // Null where no configuration says anything.
@@ -45,15 +45,15 @@ class Decoding {
 
   bool has(const std::string& name) const { return stored_.find(name).has_value(); }
   // The tensor of that name, which is hidden from now on.
-  std::optional<StoredTensor> take(const std::string& name);
+  std::optional<TensorReader> take(const std::string& name);
   // The same; Corrupt, naming both, where `part_of` has no such companion.
-  StoredTensor need(const StoredTensor& part_of, const std::string& name);
+  TensorReader need(const TensorReader& part_of, const std::string& name);
   // Hides scales of activations and of key-value caches: they play no part in the weights.
   void hide_activation_scales();
 
   // Presents a tensor in place of `codes`, which is hidden. `format` says in a few words what it
   // is decoded from.
-  void present(const StoredTensor& codes, std::string name, std::vector<std::uint64_t> shape,
+  void present(const TensorReader& codes, std::string name, std::vector<std::uint64_t> shape,
                std::unique_ptr<Decoder> decoder, const std::string& format);
 
   std::vector<DecodedTensor>& decoded() { return decoded_; }

@@ -53,7 +53,7 @@ void for_each_part(const Stack& stack, std::uint64_t first, std::uint64_t count,
   }
 }
 
-TensorInfo described(const DecodedTensor& tensor, Dtype nominal, const StoredTensor& stored) {
+TensorInfo described(const DecodedTensor& tensor, Dtype nominal, const TensorReader& stored) {
   const auto elements = checked_product(tensor.shape);
   if (!elements || !checked_mul(*elements, sizeof(float))) {
     stored.fail(
@@ -63,14 +63,6 @@ TensorInfo described(const DecodedTensor& tensor, Dtype nominal, const StoredTen
 }
 
 }  // namespace
-
-Stack stack_of(std::span<const std::uint64_t> shape) {
-  Stack stack;
-  if (!shape.empty()) stack.columns = shape.back();
-  if (shape.size() > 1) stack.rows = shape[shape.size() - 2];
-  for (std::size_t i = 0; i + 2 < shape.size(); ++i) stack.matrices *= shape[i];
-  return stack;
-}
 
 DequantisedSource::DequantisedSource(const TensorSource& stored, Decoding& decoding, Dtype nominal)
     : stored_(stored), format_(list_text({decoding.formats().begin(), decoding.formats().end()})) {
@@ -89,10 +81,6 @@ DequantisedSource::DequantisedSource(const TensorSource& stored, Decoding& decod
   std::sort(rows.begin(), rows.end(),
             [](const Row& a, const Row& b) { return a.info.name < b.info.name; });
   for (Row& row : rows) {
-    if (!infos_.empty() && infos_.back().name == row.info.name) {
-      decoding.tensor(row.origin.stored)
-          .fail(fmt::format("is a second encoding of `{}`", row.info.name));
-    }
     infos_.push_back(std::move(row.info));
     origins_.push_back(std::move(row.origin));
   }

@@ -18,7 +18,8 @@ namespace thorns {
 // source is; a read needs about 2 MB of working memory, whatever its size.
 class DequantisedSource final : public TensorSource {
  public:
-  // `stored` must outlive this. Corrupt where two tensors would have one name or a shape overflows.
+  // `stored` must outlive this; takes the decoders from `decoding`. Corrupt where a shape
+  // overflows.
   DequantisedSource(const TensorSource& stored, Decoding& decoding, Dtype nominal);
 
   // What it is decoded from: "FP8 with a scale for each block".

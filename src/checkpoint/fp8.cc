@@ -40,7 +40,7 @@ std::vector<Block> blocks_of(const Decoding& decoding) {
   return {kTensor, kRow, kColumn, kUsual};
 }
 
-std::optional<StoredTensor> take_scale(Decoding& decoding, const std::string& weight) {
+std::optional<TensorReader> take_scale(Decoding& decoding, const std::string& weight) {
   auto scale = decoding.take(weight + "_scale_inv");
   return scale ? scale : decoding.take(weight + "_scale");
 }
@@ -56,7 +56,7 @@ void decode_fp8(Decoding& decoding) {
   std::vector<ScaledBytes> weights;
   bool scaled = decoding.how() != nullptr;
   for (std::size_t i = 0; i < decoding.size(); ++i) {
-    const StoredTensor tensor = decoding.tensor(i);
+    const TensorReader tensor = decoding.tensor(i);
     if (!is_fp8(tensor.info().dtype) || decoding.is_taken(i)) continue;
     ScaledBytes weight(tensor);
     weight.scale = take_scale(decoding, tensor.name());
@@ -69,7 +69,7 @@ void decode_fp8(Decoding& decoding) {
   }
   if (weights.empty()) return;
   for (ScaledBytes& weight : weights) {
-    const StoredTensor tensor = weight.weight;
+    const TensorReader tensor = weight.weight;
     if (scaled && !weight.scale) {
       tensor.fail("has type " + std::string(to_string(tensor.info().dtype)) +
                   " and no scale beside it (`_scale_inv` or `_scale`)");

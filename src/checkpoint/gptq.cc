@@ -40,10 +40,10 @@ struct Layout {
 
 struct Layer {
   Layout layout;
-  StoredTensor codes;
-  StoredTensor scales;
-  StoredTensor zeros;
-  std::optional<StoredTensor> order;  // g_idx
+  TensorReader codes;
+  TensorReader scales;
+  TensorReader zeros;
+  std::optional<TensorReader> order;  // g_idx
   std::uint64_t inputs = 0;
   std::uint64_t outputs = 0;
   std::uint64_t groups = 0;
@@ -122,7 +122,7 @@ class GroupedCodes final : public Decoder {
     std::uint64_t first = 0;  // word of a line
     std::uint64_t width = 0;
   };
-  Words words_of(const Part& part, const StoredTensor& tensor, std::uint64_t line,
+  Words words_of(const Part& part, const TensorReader& tensor, std::uint64_t line,
                  std::uint64_t lines) const {
     Words words;
     words.first = part.row * layer_.layout.bits / 32;
@@ -161,7 +161,7 @@ class GroupedCodes final : public Decoder {
 };
 
 // Takes the companions of `P.qweight` and checks the shapes of all.
-Layer take_layer(Decoding& decoding, const StoredTensor& codes, const std::string& module,
+Layer take_layer(Decoding& decoding, const TensorReader& codes, const std::string& module,
                  const Layout& layout) {
   Layer layer{layout, codes, decoding.need(codes, module + ".scales"),
               decoding.need(codes, module + ".qzeros"), decoding.take(module + ".g_idx")};
@@ -192,7 +192,7 @@ Layer take_layer(Decoding& decoding, const StoredTensor& codes, const std::strin
 
 void decode_layers(Decoding& decoding, const Layout& layout, const std::string& format) {
   for (std::size_t i = 0; i < decoding.size(); ++i) {
-    const StoredTensor codes = decoding.tensor(i);
+    const TensorReader codes = decoding.tensor(i);
     const auto module = without_ending(codes.name(), ".qweight");
     if (!module) continue;
     const Layer layer = take_layer(decoding, codes, *module, layout);

@@ -25,7 +25,7 @@ constexpr std::uint64_t kBlockBytes = 16;
 // A part's rows run along the stored columns, its columns along the stored rows.
 class Mxfp4 final : public Decoder {
  public:
-  Mxfp4(StoredTensor blocks, StoredTensor scales, Stack stack)
+  Mxfp4(TensorReader blocks, TensorReader scales, Stack stack)
       : blocks_(blocks), scales_(scales), stack_(stack) {}
 
   void decode(const Part& part, Floats to) const override {
@@ -71,14 +71,14 @@ class Mxfp4 final : public Decoder {
     std::array<float, 256> powers;
   };
 
-  StoredTensor blocks_;
-  StoredTensor scales_;
+  TensorReader blocks_;
+  TensorReader scales_;
   Stack stack_;  // of the result
   Values values_;
 };
 
-void decode_blocks(Decoding& decoding, const StoredTensor& blocks, const std::string& name) {
-  const StoredTensor scales = decoding.need(blocks, name + "_scales");
+void decode_blocks(Decoding& decoding, const TensorReader& blocks, const std::string& name) {
+  const TensorReader scales = decoding.need(blocks, name + "_scales");
   blocks.require_type({Dtype::U8});
   scales.require_type({Dtype::U8});
   const std::vector<std::uint64_t>& stored = blocks.info().shape;
@@ -97,7 +97,7 @@ void decode_blocks(Decoding& decoding, const StoredTensor& blocks, const std::st
 
 void decode_mxfp4(Decoding& decoding) {
   for (std::size_t i = 0; i < decoding.size(); ++i) {
-    const StoredTensor tensor = decoding.tensor(i);
+    const TensorReader tensor = decoding.tensor(i);
     // Without a configuration, only the two names that gpt-oss has.
     const bool known = tensor.name().ends_with(".gate_up_proj_blocks") ||
                        tensor.name().ends_with(".down_proj_blocks");

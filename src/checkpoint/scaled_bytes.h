@@ -8,16 +8,16 @@
 
 #include "checkpoint/block_grid.h"
 #include "checkpoint/decoder.h"
-#include "checkpoint/stored.h"
+#include "checkpoint/tensor_reader.h"
 
 namespace thorns {
 
 struct ScaledBytes {
-  explicit ScaledBytes(StoredTensor tensor) : weight(tensor) {}
+  explicit ScaledBytes(TensorReader tensor) : weight(tensor) {}
 
-  StoredTensor weight;  // F8_E4M3, F8_E5M2 or I8; its shape is the result's
-  std::optional<StoredTensor> scale;
-  std::optional<StoredTensor> zero;  // of the scale's shape
+  TensorReader weight;  // F8_E4M3, F8_E5M2 or I8; its shape is the result's
+  std::optional<TensorReader> scale;
+  std::optional<TensorReader> zero;  // of the scale's shape
   std::optional<BlockGrid> grid;     // set where `scale` is
   double divisor = 1.0;
 };

@@ -1,4 +1,4 @@
-#include "checkpoint/stored.h"
+#include "checkpoint/tensor_reader.h"
 
 #include <fmt/format.h>
 
@@ -34,13 +34,13 @@ std::vector<std::int64_t> widened(std::span<const std::byte> bytes) {
 
 }  // namespace
 
-void StoredTensor::fail(const std::string& what, ErrorCode code) const {
+void TensorReader::fail(const std::string& what, ErrorCode code) const {
   const std::string file = source_->file_of(index_);
   throw Error(code, fmt::format("tensor `{}` of `{}` {}", name(), file, what),
               TensorPlace{name(), std::nullopt, file});
 }
 
-void StoredTensor::require_type(std::initializer_list<Dtype> types) const {
+void TensorReader::require_type(std::initializer_list<Dtype> types) const {
   if (std::find(types.begin(), types.end(), info().dtype) != types.end()) return;
   std::vector<std::string> names;
   for (const Dtype type : types) names.emplace_back(to_string(type));
@@ -48,31 +48,31 @@ void StoredTensor::require_type(std::initializer_list<Dtype> types) const {
                    list_text(names)));
 }
 
-void StoredTensor::require_shape(std::span<const std::uint64_t> shape) const {
+void TensorReader::require_shape(std::span<const std::uint64_t> shape) const {
   if (std::equal(shape.begin(), shape.end(), info().shape.begin(), info().shape.end())) return;
   fail(fmt::format("has shape {}, its format asks for {}", shape_text(info().shape),
                    shape_text(shape)));
 }
 
-std::vector<float> StoredTensor::floats(std::uint64_t first, std::uint64_t count) const {
+std::vector<float> TensorReader::floats(std::uint64_t first, std::uint64_t count) const {
   return float_rectangle(first, 1, count, count);
 }
 
-std::vector<float> StoredTensor::float_rectangle(std::uint64_t first, std::uint64_t rows,
+std::vector<float> TensorReader::float_rectangle(std::uint64_t first, std::uint64_t rows,
                                                  std::uint64_t width, std::uint64_t stride) const {
   std::vector<std::byte> bytes(static_cast<std::size_t>(rows * width) * size_of(info().dtype));
   read_rectangle(first, rows, width, stride, bytes);
   return numbers(bytes);
 }
 
-std::vector<std::int64_t> StoredTensor::integers() const {
+std::vector<std::int64_t> TensorReader::integers() const {
   require_type({Dtype::I32, Dtype::I64});
   std::vector<std::byte> bytes(static_cast<std::size_t>(info().bytes()));
   source_->read(index_, 0, bytes);
   return info().dtype == Dtype::I32 ? widened<std::int32_t>(bytes) : widened<std::int64_t>(bytes);
 }
 
-void StoredTensor::read_rectangle(std::uint64_t first, std::uint64_t rows, std::uint64_t width,
+void TensorReader::read_rectangle(std::uint64_t first, std::uint64_t rows, std::uint64_t width,
                                   std::uint64_t stride, std::span<std::byte> to) const {
   if (width == stride) return source_->read(index_, first, to);
   const std::size_t bytes = static_cast<std::size_t>(width) * size_of(info().dtype);
@@ -82,7 +82,7 @@ void StoredTensor::read_rectangle(std::uint64_t first, std::uint64_t rows, std::
   }
 }
 
-std::vector<float> StoredTensor::numbers(std::span<const std::byte> bytes) const {
+std::vector<float> TensorReader::numbers(std::span<const std::byte> bytes) const {
   switch (info().dtype) {
     case Dtype::F32:
       return converted<float>(bytes, [](float value) { return value; });

@@ -15,9 +15,9 @@
 namespace thorns {
 
 // A cheap handle; the source must outlive it. Thread-safe as the source is. What reads throws Io.
-class StoredTensor {
+class TensorReader {
  public:
-  StoredTensor(const TensorSource& source, std::size_t index) : source_(&source), index_(index) {}
+  TensorReader(const TensorSource& source, std::size_t index) : source_(&source), index_(index) {}
 
   const TensorInfo& info() const { return source_->tensors()[index_]; }
   const std::string& name() const { return info().name; }
