@@ -9,7 +9,7 @@
 
 #include "adapter/adapter.h"
 #include "base/convert.h"
-#include "checkpoint/safetensors.h"
+#include "checkpoint/weights_file.h"
 #include "support/error_of.h"
 #include "support/safetensors_builder.h"
 #include "support/temp_folder.h"
@@ -98,8 +98,8 @@ class FoldedGolden : public testing::TestWithParam<const char*> {};
 
 TEST_P(FoldedGolden, EqualsPeft) {
   const std::string folder = kGolden + "folded/" + GetParam();
-  const auto base = open_safetensors(real_disk(), folder + "/base.safetensors");
-  const auto expected = open_safetensors(real_disk(), folder + "/expected.safetensors");
+  const auto base = open_weights(real_disk(), folder + "/base.safetensors");
+  const auto expected = open_weights(real_disk(), folder + "/expected.safetensors");
   const auto adapter = open_adapter(real_disk(), folder + "/adapter");
   EXPECT_TRUE(adapter->warnings().empty());
   const auto merged = fold(*base, *adapter);
@@ -175,7 +175,7 @@ TEST(RefusedGolden, TensorsOfOtherTypesAreNotTakenForLora) {
     const std::string name = entry.path().filename();
     SCOPED_TRACE(name);
     const auto source =
-        open_safetensors(real_disk(), entry.path().string() + "/adapter_model.safetensors");
+        open_weights(real_disk(), entry.path().string() + "/adapter_model.safetensors");
     test::SafetensorsBuilder copy;
     for (std::size_t i = 0; i < source->tensors().size(); ++i) {
       const TensorInfo& info = source->tensors()[i];

@@ -13,7 +13,7 @@
 #include "adapter/patterns.h"
 #include "base/text.h"
 #include "checkpoint/config.h"
-#include "checkpoint/safetensors.h"
+#include "checkpoint/weights_file.h"
 #include "thorns/error.h"
 
 namespace thorns {
@@ -21,6 +21,7 @@ namespace {
 
 constexpr const char* kConfigFile = "adapter_config.json";
 constexpr const char* kWeightsFile = "adapter_model.safetensors";
+constexpr const char* kPyTorchFile = "adapter_model.bin";
 constexpr std::size_t kMostNamed = 12;  // names spelled out in a message
 
 class OpenAdapter final : public Adapter {
@@ -54,10 +55,11 @@ bool is_file(Disk& disk, const std::string& path) {
   return disk.exists(path) && !disk.stat(path).is_folder;
 }
 
-[[noreturn]] void refuse_bin(const std::string& path) {
-  throw Error(ErrorCode::Unsupported,
-              fmt::format("PyTorch .bin adapters cannot be read yet: `{}`", path), FilePlace{path},
-              "convert it to safetensors");
+// The weights in `folder`; safetensors go before PyTorch.
+std::string weights_in(Disk& disk, const std::string& folder) {
+  const std::string weights = join_path(folder, kWeightsFile);
+  const std::string pytorch = join_path(folder, kPyTorchFile);
+  return !disk.exists(weights) && disk.exists(pytorch) ? pytorch : weights;
 }
 
 // The folder's adapter. An adapter that is not called "default" is saved in a folder of its name
@@ -81,7 +83,7 @@ Located locate_in_folder(Disk& disk, const std::string& path) {
     }
     folder = join_path(folder, inner.front());
   }
-  return {join_path(folder, kConfigFile), join_path(folder, kWeightsFile)};
+  return {join_path(folder, kConfigFile), weights_in(disk, folder)};
 }
 
 Located locate(Disk& disk, const std::string& path) {
@@ -91,10 +93,9 @@ Located locate(Disk& disk, const std::string& path) {
                 "give an adapter folder, or a file beside its adapter_config.json");
   }
   if (disk.stat(path).is_folder) return locate_in_folder(disk, path);
-  if (path.ends_with(".bin")) refuse_bin(path);
   const std::string config = join_path(parent_path(path), kConfigFile);
   if (base_name(path) == kConfigFile) {
-    return {path, join_path(parent_path(path), kWeightsFile)};
+    return {path, weights_in(disk, parent_path(path))};
   }
   if (!is_file(disk, config)) {
     throw Error(ErrorCode::NotFound, fmt::format("there is no {} beside `{}`", kConfigFile, path),
@@ -106,8 +107,6 @@ Located locate(Disk& disk, const std::string& path) {
 void check_weights_exist(Disk& disk, const Located& located) {
   if (disk.exists(located.weights)) return;
   const std::string folder = parent_path(located.weights);
-  const std::string bin = join_path(folder, "adapter_model.bin");
-  if (disk.exists(bin)) refuse_bin(bin);
   throw Error(ErrorCode::NotFound, fmt::format("there is no {} in `{}`", kWeightsFile, folder),
               FilePlace{folder}, "fetch the adapter's weights, too");
 }
@@ -126,7 +125,7 @@ class Opener {
     adapter_->config_ = read_adapter_config(read_json_file(disk, config_path_), config_path_);
     adapter_->family_ = config().rslora ? "rsLoRA" : "LoRA";
     check_weights_exist(disk, located);
-    adapter_->source_ = open_safetensors(disk, weights_path_);
+    adapter_->source_ = open_weights(disk, weights_path_);
     for (const std::string& file : {config_path_, weights_path_}) {
       adapter_->files_.push_back({file, disk.stat(file).size});
     }

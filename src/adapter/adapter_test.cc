@@ -7,6 +7,7 @@
 
 #include "support/byte_disk.h"
 #include "support/error_of.h"
+#include "support/pytorch_builder.h"
 #include "support/safetensors_builder.h"
 
 namespace thorns {
@@ -64,6 +65,27 @@ TEST(Adapter, PlainLora) {
   EXPECT_EQ(update.rank, 2U);
   EXPECT_EQ(adapter->source().tensors()[update.first].name, kQ + ".lora_A.weight");
   EXPECT_EQ(adapter->source().tensors()[update.second].name, kQ + ".lora_B.weight");
+}
+
+TEST(Adapter, PyTorchFilesAreReadWhereThereAreNoSafetensors) {
+  const auto tensor = [](const char* key, std::int64_t rows, std::int64_t columns) {
+    return test::py_tensor(test::py_storage("FloatStorage", key, rows * columns), 0,
+                           {rows, columns}, {columns, 1});
+  };
+  const std::string pickle = test::py_pickle(test::py_dict(
+      {{kQ + ".lora_A.weight", tensor("0", 2, 4)}, {kQ + ".lora_B.weight", tensor("1", 3, 2)}}));
+  ByteDisk disk;
+  disk.files[kConfig] = lora_config();
+  disk.files["a/adapter_model.bin"] =
+      test::torch_zip(pickle, {std::string(32, '\0'), std::string(24, '\0')});
+  for (const char* path : {"a", kConfig, "a/adapter_model.bin"}) {
+    const auto adapter = open_adapter(disk, path);
+    ASSERT_EQ(adapter->updates().size(), 1U);
+    EXPECT_EQ(adapter->updates()[0].module, "model.layers.0.q_proj");
+    EXPECT_EQ(adapter->files()[1].path, "a/adapter_model.bin");
+  }
+  disk.files[kWeights] = q_factors().bytes();
+  EXPECT_EQ(open_adapter(disk, "a")->files()[1].path, kWeights);
 }
 
 TEST(Adapter, ScaleFollowsAlphaRankAndFamily) {
@@ -215,17 +237,11 @@ TEST(Adapter, FoldersThatHoldNoneAreRefused) {
        ErrorCode::NotFound,
        "no adapter_model.safetensors in `a`",
        "fetch the adapter's weights"},
-      {"PyTorch weights",
+      {"an empty PyTorch file",
        {{kConfig, lora_config()}, {"a/adapter_model.bin", ""}},
-       ErrorCode::Unsupported,
-       "PyTorch .bin adapters cannot be read yet",
-       "convert"},
-      {"PyTorch file",
-       {{kConfig, lora_config()}, {"a/adapter_model.bin", ""}},
-       ErrorCode::Unsupported,
-       "PyTorch .bin adapters",
-       "convert",
-       "a/adapter_model.bin"},
+       ErrorCode::Corrupt,
+       "`a/adapter_model.bin` is not a PyTorch checkpoint",
+       "fetch it again"},
       {"LFS pointer",
        {{kConfig, lora_config()}, {kWeights, "version https://git-lfs.github.com/"}},
        ErrorCode::Corrupt,

@@ -1,5 +1,5 @@
-// Words for people: near misses, shapes, lists, natural order. Sizes, durations and did-you-mean
-// are public and come with thorns/words.h.
+// Words for people: near misses, shapes, lists, natural order, UTF-8. Sizes, durations and
+// did-you-mean are public and come with thorns/words.h.
 #pragma once
 
 #include <cstddef>
@@ -22,6 +22,8 @@ std::optional<std::string> nearest(std::string_view word, std::span<const std::s
 
 // "[4096, 5120]"
 std::string shape_text(std::span<const std::uint64_t> shape);
+// Whether `text` is UTF-8: no byte out of place, nothing overlong, no surrogates.
+bool is_utf8(std::string_view text);
 // "a, b and 7 more": at most `most` items spelled out.
 std::string list_text(const std::vector<std::string>& items, std::size_t most = 8);
 

@@ -42,5 +42,17 @@ TEST(Text, NaturalOrderCountsLayers) {
   EXPECT_NE(natural_less("a01", "a1"), natural_less("a1", "a01"));
 }
 
+TEST(Text, Utf8) {
+  for (const char* good :
+       {"", "plain", "gr\u00f6\u00dfe", "\u4e2d\uffff", "\U0001f339\U0010ffff"}) {
+    EXPECT_TRUE(is_utf8(good)) << good;
+  }
+  for (const char* bad : {"\x80", "a\xff", "\xc3", "\xc3(", "\xe4\xb8", "\xf0\x9f\x8c", "\xc0\xaf",
+                          "\xc1\xbf", "\xe0\x80\xaf", "\xf0\x80\x80\xaf", "\xed\xa0\x80",
+                          "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xe4\xb8\xad\xad"}) {
+    EXPECT_FALSE(is_utf8(bad)) << bad;
+  }
+}
+
 }  // namespace
 }  // namespace thorns

@@ -10,6 +10,7 @@
 #include "checkpoint/dequantise.h"
 #include "checkpoint/index.h"
 #include "checkpoint/json_events.h"
+#include "checkpoint/pytorch.h"
 #include "checkpoint/quantised.h"
 #include "checkpoint/shards.h"
 #include "thorns/error.h"
@@ -17,9 +18,22 @@
 namespace thorns {
 namespace {
 
-constexpr const char* kWholeFile = "model.safetensors";
-constexpr const char* kIndexFile = "model.safetensors.index.json";
-constexpr const char* kAdapterFile = "adapter_model.safetensors";
+// How a format's files are called in a folder.
+struct FileNames {
+  const char* what;
+  const char* whole;
+  const char* index;
+  const char* adapter;
+};
+constexpr FileNames kSafetensors = {"safetensors", "model.safetensors",
+                                    "model.safetensors.index.json", "adapter_model.safetensors"};
+constexpr FileNames kPyTorch = {"PyTorch", "pytorch_model.bin", "pytorch_model.bin.index.json",
+                                "adapter_model.bin"};
+// What training leaves beside the weights, under names that weights could have.
+constexpr std::array<std::string_view, 6> kLeftovers = {"training_args.bin", "optimizer.pt",
+                                                        "optimizer.bin",     "scheduler.pt",
+                                                        "scheduler.bin",     "scaler.pt"};
+
 constexpr std::uint64_t kMostGenerationConfigBytes = 1'000'000;
 constexpr std::size_t kMostNamed = 12;  // names spelled out in a message
 
@@ -111,11 +125,7 @@ struct ForeignFormat {
   std::string_view ending;
   const char* what;
 };
-constexpr std::array<ForeignFormat, 9> kForeignFormats = {{
-    {".bin", "PyTorch .bin weights"},
-    {".pt", "PyTorch .pt weights"},
-    {".pth", "PyTorch .pth weights"},
-    {".ckpt", "PyTorch .ckpt weights"},
+constexpr std::array<ForeignFormat, 5> kForeignFormats = {{
     {".gguf", "GGUF weights"},
     {".h5", "TensorFlow .h5 weights"},
     {".msgpack", "Flax .msgpack weights"},
@@ -126,48 +136,66 @@ constexpr std::array<ForeignFormat, 9> kForeignFormats = {{
 void refuse_foreign(const std::string& name, const std::string& path) {
   for (const auto& [ending, what] : kForeignFormats) {
     if (!name.ends_with(ending)) continue;
-    // Leftovers of training, not weights.
-    if (name == "training_args.bin" || name == "optimizer.pt" || name == "scheduler.pt") continue;
     throw Error(ErrorCode::Unsupported, fmt::format("{} cannot be read yet: `{}`", what, path),
                 FilePlace{path}, "convert the model to safetensors");
   }
 }
 
-// The weights file of a folder that has neither model.safetensors nor an index.
-std::string only_weights_file(const std::string& folder, const std::vector<std::string>& names) {
-  std::vector<std::string> candidates;
-  bool adapter = false;
+bool is_leftover(const std::string& name) {
+  return std::find(kLeftovers.begin(), kLeftovers.end(), name) != kLeftovers.end() ||
+         (name.starts_with("rng_state") && name.ends_with(".pth"));
+}
+
+// The names of `names` that may be the model's weights in one format.
+std::vector<std::string> weights_among(const std::vector<std::string>& names,
+                                       const FileNames& format) {
+  std::vector<std::string> found;
   for (const std::string& name : names) {
-    if (name == kAdapterFile || name == "adapter_config.json") adapter = true;
-    if (name != kAdapterFile && name.ends_with(".safetensors")) candidates.push_back(name);
+    const bool fits = &format == &kSafetensors ? name.ends_with(".safetensors")
+                                               : has_pytorch_name(name) && !is_leftover(name);
+    if (fits && name != format.adapter) found.push_back(name);
   }
+  return found;
+}
+
+// The weights file of a folder that has neither a whole file nor an index under the usual names.
+std::string only_weights_file(const std::string& folder, const std::vector<std::string>& candidates,
+                              const FileNames& format) {
   const auto part = std::find_if(candidates.begin(), candidates.end(),
                                  [](const auto& name) { return shard_count_of(name) > 1; });
   if (part != candidates.end()) {
     throw Error(ErrorCode::NotFound,
                 fmt::format("`{}` holds shards such as {}, but their index {} is missing", folder,
-                            *part, kIndexFile),
+                            *part, format.index),
                 FilePlace{folder}, "fetch the index, too");
   }
   if (candidates.size() == 1) return candidates.front();
-  if (candidates.size() > 1) {
-    throw Error(ErrorCode::Mismatch,
-                fmt::format("`{}` holds {} safetensors files and none is called {}: {}", folder,
-                            candidates.size(), kWholeFile, list_text(candidates, kMostNamed)),
-                FilePlace{folder}, "name the one that is meant, not the folder");
-  }
-  if (adapter) {
+  throw Error(
+      ErrorCode::Mismatch,
+      fmt::format("`{}` holds {} {} files and none is called {}: {}", folder, candidates.size(),
+                  format.what, format.whole, list_text(candidates, kMostNamed)),
+      FilePlace{folder}, "name the one that is meant, not the folder");
+}
+
+[[noreturn]] void refuse_without_weights(const std::string& folder,
+                                         const std::vector<std::string>& names) {
+  for (const std::string& name : names) {
+    if (name != kSafetensors.adapter && name != kPyTorch.adapter && name != "adapter_config.json") {
+      continue;
+    }
     throw Error(ErrorCode::Mismatch, fmt::format("`{}` is an adapter, not a model", folder),
                 FilePlace{folder}, "an adapter is folded into a model: Model[Adapter]");
   }
   for (const std::string& name : names) refuse_foreign(name, join_path(folder, name));
   throw Error(ErrorCode::NotFound, fmt::format("there are no weights in `{}`", folder),
               FilePlace{folder},
-              "a model folder holds model.safetensors, or shards and " + std::string(kIndexFile));
+              fmt::format("a model folder holds {}, or shards and {}", kSafetensors.whole,
+                          kSafetensors.index));
 }
 
-std::unique_ptr<ShardedSource> open_sharded(Disk& disk, const std::string& folder) {
-  const std::string index_path = join_path(folder, kIndexFile);
+std::unique_ptr<ShardedSource> open_sharded(Disk& disk, const std::string& folder,
+                                            const char* index_name) {
+  const std::string index_path = join_path(folder, index_name);
   const ShardIndex index = read_shard_index(disk, index_path);
   std::vector<std::string> paths;
   std::vector<std::string> missing;
@@ -184,6 +212,23 @@ std::unique_ptr<ShardedSource> open_sharded(Disk& disk, const std::string& folde
   auto source = std::make_unique<ShardedSource>(disk, std::move(paths));
   check_shard_index(index, *source, index_path);
   return source;
+}
+
+// The weights of a folder. Safetensors go before PyTorch files, an index before a whole file.
+std::unique_ptr<ShardedSource> open_weights_in(Disk& disk, const std::string& folder,
+                                               const std::vector<std::string>& names) {
+  const auto has = [&](const char* name) {
+    return std::binary_search(names.begin(), names.end(), name);
+  };
+  for (const FileNames* format : {&kSafetensors, &kPyTorch}) {
+    if (has(format->index)) return open_sharded(disk, folder, format->index);
+    const std::vector<std::string> candidates = weights_among(names, *format);
+    if (candidates.empty()) continue;
+    const std::string file =
+        has(format->whole) ? format->whole : only_weights_file(folder, candidates, *format);
+    return std::make_unique<ShardedSource>(disk, std::vector<std::string>{join_path(folder, file)});
+  }
+  refuse_without_weights(folder, names);
 }
 
 std::vector<std::string> find_tokenizer_files(Disk& disk, const std::string& folder,
@@ -230,14 +275,8 @@ std::unique_ptr<Checkpoint> open_folder(Disk& disk, const std::string& folder) {
   const std::optional<Quantisation> how = find_quantisation(disk, folder, side.config);
   if (how && !can_dequantise(how->method)) refuse_quantised(*how, folder);
 
-  std::unique_ptr<ShardedSource> source;
-  if (has(kIndexFile)) {
-    source = open_sharded(disk, folder);
-  } else {
-    const std::string file = has(kWholeFile) ? kWholeFile : only_weights_file(folder, names);
-    source =
-        std::make_unique<ShardedSource>(disk, std::vector<std::string>{join_path(folder, file)});
-  }
+  std::unique_ptr<ShardedSource> source = open_weights_in(disk, folder, names);
+  source->drop_module_prefix();
   auto decoded = decode(*source, how, side.config, folder);
 
   if (has("generation_config.json")) {
@@ -262,6 +301,7 @@ std::unique_ptr<Checkpoint> open_file(Disk& disk, const std::string& path) {
                 FilePlace{path}, "name its folder instead");
   }
   auto source = std::make_unique<ShardedSource>(disk, std::vector<std::string>{path});
+  source->drop_module_prefix();
   auto decoded = decode(*source, std::nullopt, Json(), path);
   return std::make_unique<OpenCheckpoint>(path, std::move(source), std::move(decoded), SideFiles{});
 }
@@ -271,7 +311,7 @@ std::unique_ptr<Checkpoint> open_file(Disk& disk, const std::string& path) {
 std::unique_ptr<Checkpoint> open_checkpoint(Disk& disk, const std::string& path) {
   if (!disk.exists(path)) {
     throw Error(ErrorCode::NotFound, fmt::format("there is no model at `{}`", path),
-                FilePlace{path}, "give a model folder or a .safetensors file");
+                FilePlace{path}, "give a model folder, or a .safetensors or .bin file");
   }
   return disk.stat(path).is_folder ? open_folder(disk, path) : open_file(disk, path);
 }

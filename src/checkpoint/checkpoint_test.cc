@@ -9,6 +9,7 @@
 #include "checkpoint/shards.h"
 #include "support/byte_disk.h"
 #include "support/error_of.h"
+#include "support/pytorch_builder.h"
 #include "support/safetensors_builder.h"
 #include "support/temp_folder.h"
 
@@ -176,11 +177,11 @@ TEST(Checkpoint, FoldersThatAreNoModelAreRefused) {
        "no weights in `m`",
        "model.safetensors",
        "m"},
-      {"PyTorch",
+      {"an empty PyTorch file",
        {{"m/pytorch_model.bin", ""}},
-       ErrorCode::Unsupported,
-       "PyTorch .bin weights cannot be read yet: `m/pytorch_model.bin`",
-       "convert",
+       ErrorCode::Corrupt,
+       "`m/pytorch_model.bin` is not a PyTorch checkpoint",
+       "fetch it again",
        "m/pytorch_model.bin"},
       {"GGUF",
        {{"m/q8.gguf", ""}},
@@ -189,18 +190,36 @@ TEST(Checkpoint, FoldersThatAreNoModelAreRefused) {
        "safetensors",
        "m/q8.gguf"},
       {"only leftovers of training",
-       {{"m/training_args.bin", ""}},
+       {{"m/training_args.bin", ""}, {"m/optimizer.pt", ""}, {"m/rng_state_0.pth", ""}},
        ErrorCode::NotFound,
        "no weights in `m`",
        "model.safetensors",
        "m"},
-      {"PyTorch file",
-       {{"m/w.pth", ""}},
-       ErrorCode::Unsupported,
-       "PyTorch .pth weights",
-       "safetensors",
-       "m/w.pth",
-       "m/w.pth"},
+      {"PyTorch shards without their index",
+       {{"m/pytorch_model-00001-of-00002.bin", ""}},
+       ErrorCode::NotFound,
+       "their index pytorch_model.bin.index.json is missing",
+       "fetch the index",
+       "m"},
+      {"one PyTorch shard",
+       {{"m/pytorch_model-00001-of-00002.bin", ""}},
+       ErrorCode::Mismatch,
+       "is one of 2 parts of a model",
+       "name its folder",
+       "m/pytorch_model-00001-of-00002.bin",
+       "m/pytorch_model-00001-of-00002.bin"},
+      {"two PyTorch files",
+       {{"m/a.pt", ""}, {"m/b.pth", ""}, {"m/optimizer.pt", ""}},
+       ErrorCode::Mismatch,
+       "2 PyTorch files and none is called pytorch_model.bin: a.pt, b.pth",
+       "name the one that is meant",
+       "m"},
+      {"a PyTorch adapter",
+       {{"m/adapter_model.bin", ""}},
+       ErrorCode::Mismatch,
+       "`m` is an adapter",
+       "Model[Adapter]",
+       "m"},
       {"index without shards' index",
        {{"m/model-00001-of-00002.safetensors", weights}},
        ErrorCode::NotFound,
@@ -329,8 +348,6 @@ TEST(Checkpoint, BrokenIndicesAreRefused) {
       {"backslash", index_of(R"({"a":"s\\x.safetensors"})"), ErrorCode::Corrupt, "is said to be"},
       {"NUL", index_of("{\"a\":\"x\\u0000.safetensors\"}"), ErrorCode::Corrupt, "is said to be"},
       {"empty name", index_of(R"({"a":""})"), ErrorCode::Corrupt, "is said to be"},
-      {"PyTorch shards", index_of(R"({"a":"pytorch_model-00001-of-00002.bin"})"),
-       ErrorCode::Unsupported, "PyTorch .bin weights cannot be read yet"},
       {"LFS pointer", "version https://git-lfs.github.com/spec/v1\n", ErrorCode::Corrupt,
        "Git-LFS pointer"},
       {"deep", R"({"metadata":)" + std::string(20, '[') + std::string(20, ']') + "}",
@@ -345,6 +362,61 @@ TEST(Checkpoint, BrokenIndicesAreRefused) {
     EXPECT_NE(error.message().find(bad.message), std::string::npos) << error.message();
     EXPECT_EQ(path_of(error), kIndex);
   }
+}
+
+// A PyTorch file of one tensor of one byte.
+std::string pytorch_tensor(const std::string& name) {
+  const std::string storage = test::py_storage("ByteStorage", "0", 1);
+  return test::torch_zip(
+      test::py_pickle(test::py_dict({{name, test::py_tensor(storage, 0, {1}, {1})}})), {"x"});
+}
+
+TEST(Checkpoint, SafetensorsGoBeforePyTorch) {
+  ByteDisk disk;
+  disk.files["m/config.json"] = "{}";
+  disk.files["m/other.pt"] = pytorch_tensor("other");
+  disk.files["m/training_args.bin"] = "";
+  EXPECT_TRUE(open_checkpoint(disk, "m")->find("other"));
+  disk.files["m/pytorch_model.bin"] = pytorch_tensor("whole");
+  EXPECT_TRUE(open_checkpoint(disk, "m")->find("whole"));
+  disk.files["m/part.bin"] = pytorch_tensor("part");
+  disk.files["m/pytorch_model.bin.index.json"] = index_of(R"({"part":"part.bin"})");
+  EXPECT_TRUE(open_checkpoint(disk, "m")->find("part"));
+  disk.files["m/odd.safetensors"] = one_tensor("odd");
+  EXPECT_TRUE(open_checkpoint(disk, "m")->find("odd"));
+  disk.files["m/model.safetensors"] = one_tensor("model");
+  EXPECT_TRUE(open_checkpoint(disk, "m")->find("model"));
+}
+
+TEST(Checkpoint, PyTorchShardsAreHeldToTheirIndex) {
+  const auto folder = [](const std::string& weight_map) {
+    ByteDisk disk;
+    disk.files["m/config.json"] = "{}";
+    disk.files["m/1.bin"] = pytorch_tensor("module.a");
+    disk.files["m/2.bin"] = pytorch_tensor("module.b");
+    disk.files["m/pytorch_model.bin.index.json"] = index_of(weight_map);
+    return disk;
+  };
+  ByteDisk good = folder(R"({"module.a":"1.bin","module.b":"2.bin"})");
+  const auto checkpoint = open_checkpoint(good, "m");
+  EXPECT_EQ(checkpoint->tensors().size(), 2U);
+  EXPECT_TRUE(checkpoint->find("a"));  // the prefix goes when all is checked
+  ByteDisk missing = folder(R"({"module.a":"1.bin","module.b":"3.bin"})");
+  EXPECT_EQ(error_of([&] { open_checkpoint(missing, "m"); }).code(), ErrorCode::NotFound);
+  ByteDisk swapped = folder(R"({"module.a":"2.bin","module.b":"1.bin"})");
+  const Error error = error_of([&] { open_checkpoint(swapped, "m"); });
+  EXPECT_EQ(error.code(), ErrorCode::Corrupt);
+  EXPECT_NE(error.message().find("module.a in 1.bin instead of 2.bin"), std::string::npos)
+      << error.message();
+  EXPECT_EQ(path_of(error), "m/pytorch_model.bin.index.json");
+}
+
+TEST(Checkpoint, QuantisedPyTorchFilesAreRefusedLikeOthers) {
+  ByteDisk disk;
+  disk.files["m.bin"] = pytorch_tensor("layers.0.qweight");
+  const Error error = error_of([&] { open_checkpoint(disk, "m.bin"); });
+  EXPECT_EQ(error.code(), ErrorCode::Unsupported);
+  EXPECT_NE(error.message().find("GPTQ"), std::string::npos) << error.message();
 }
 
 TEST(Checkpoint, IndexAndShardsMustAgree) {

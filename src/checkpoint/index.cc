@@ -103,19 +103,15 @@ ShardIndex read_shard_index(Disk& disk, const std::string& path) {
   refuse_lfs_pointer(text, path);
   IndexEvents events(path);
   read_json_events(text, path, 0, events);
-  const auto refuse = [&](ErrorCode code, const std::string& why, const char* hint = "") {
-    throw Error(code, fmt::format("`{}`: {}", path, why), FilePlace{path}, hint);
+  const auto refuse = [&](const std::string& why) {
+    throw Error(ErrorCode::Corrupt, fmt::format("`{}`: {}", path, why), FilePlace{path});
   };
-  if (!events.found) refuse(ErrorCode::Corrupt, "the shard index has no `weight_map`");
-  if (events.tensors.empty()) refuse(ErrorCode::Corrupt, "the shard index names no tensor");
+  if (!events.found) refuse("the shard index has no `weight_map`");
+  if (events.tensors.empty()) refuse("the shard index names no tensor");
 
   ShardIndex index;
   std::vector<std::size_t> order(events.files.size());  // by appearance -> by name
   for (const auto& [name, appearance] : events.files) {
-    if (name.ends_with(".bin")) {
-      refuse(ErrorCode::Unsupported, "PyTorch .bin weights cannot be read yet",
-             "convert the checkpoint to safetensors");
-    }
     order[appearance] = index.files.size();
     index.files.push_back(name);
   }
@@ -126,8 +122,7 @@ ShardIndex read_shard_index(Disk& disk, const std::string& path) {
       std::adjacent_find(index.tensors.begin(), index.tensors.end(),
                          [](const auto& a, const auto& b) { return a.first == b.first; });
   if (twice != index.tensors.end()) {
-    refuse(ErrorCode::Corrupt,
-           fmt::format("the tensor `{}` stands twice in the shard index", twice->first));
+    refuse(fmt::format("the tensor `{}` stands twice in the shard index", twice->first));
   }
   return index;
 }
@@ -166,10 +161,12 @@ void check_shard_index(const ShardIndex& index, const ShardedSource& source,
 }
 
 std::size_t shard_count_of(const std::string& file_name) {
-  constexpr std::string_view kEnding = ".safetensors";
   constexpr std::string_view kOf = "-of-";
-  if (!file_name.ends_with(kEnding)) return 0;
-  const std::string_view stem(file_name.data(), file_name.size() - kEnding.size());
+  std::string_view stem = file_name;
+  for (const std::string_view ending : {".safetensors", ".bin"}) {
+    if (file_name.ends_with(ending)) stem.remove_suffix(ending.size());
+  }
+  if (stem.size() == file_name.size()) return 0;
   const std::size_t of = stem.rfind(kOf);
   if (of == stem.npos) return 0;
   const std::string_view count = stem.substr(of + kOf.size());

@@ -15,8 +15,8 @@ struct ShardIndex {
   std::vector<std::pair<std::string, std::size_t>> tensors;  // name, index into files; by name
 };
 
-// Reads model.safetensors.index.json. Corrupt for broken JSON, a tensor named twice, a file name
-// that is more than a name; Unsupported where the index lists PyTorch files.
+// Reads model.safetensors.index.json or pytorch_model.bin.index.json. Corrupt for broken JSON, a
+// tensor named twice, a file name that is more than a name.
 ShardIndex read_shard_index(Disk& disk, const std::string& path);
 
 // Checks that index and shards name the same tensors in the same files (`source` opened from
@@ -24,7 +24,8 @@ ShardIndex read_shard_index(Disk& disk, const std::string& path);
 void check_shard_index(const ShardIndex& index, const ShardedSource& source,
                        const std::string& path);
 
-// "model-00002-of-00005.safetensors" is one of 5; 0 for a name of another form.
+// "model-00002-of-00005.safetensors" and "pytorch_model-00002-of-00005.bin" are one of 5; 0 for a
+// name of another form.
 std::size_t shard_count_of(const std::string& file_name);
 
 }  // namespace thorns

@@ -11,7 +11,6 @@
 #include "base/checked.h"
 #include "base/text.h"
 #include "checkpoint/json_events.h"
-#include "checkpoint/shards.h"
 #include "thorns/error.h"
 
 namespace thorns {
@@ -19,7 +18,6 @@ namespace {
 
 constexpr std::uint64_t kMostHeaderBytes = 100'000'000;  // the reference reader's limit, too
 constexpr std::size_t kMostTensors = 1'000'000;
-constexpr std::size_t kMostDimensions = 16;
 constexpr std::size_t kMostDepth = 8;  // the format itself needs 3
 constexpr std::uint64_t kLengthBytes = 8;
 constexpr const char* kFetchAgain = "the file is cut short or damaged; fetch it again";
@@ -37,7 +35,7 @@ constexpr std::array<ForeignType, 6> kForeignTypes = {{{"F4", 4},
                                                        {"C64", 64}}};
 
 struct Pending {
-  SafetensorsEntry entry;
+  StoredTensor entry;
   const ForeignType* foreign = nullptr;
   std::uint64_t begin = 0;  // data_offsets
   std::uint64_t end = 0;
@@ -398,10 +396,6 @@ SafetensorsHeader read_safetensors_header(const ReadFile& file) {
   header.entries.reserve(tensors.size());
   for (Pending& tensor : tensors) header.entries.push_back(std::move(tensor.entry));
   return header;
-}
-
-std::unique_ptr<TensorSource> open_safetensors(Disk& disk, const std::string& path) {
-  return std::make_unique<ShardedSource>(disk, std::vector<std::string>{path});
 }
 
 }  // namespace thorns

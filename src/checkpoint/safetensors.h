@@ -4,22 +4,16 @@
 
 #include <cstdint>
 #include <map>
-#include <memory>
 #include <string>
 #include <vector>
 
 #include "base/disk.h"
-#include "checkpoint/source.h"
+#include "checkpoint/stored_tensor.h"
 
 namespace thorns {
 
-struct SafetensorsEntry {
-  TensorInfo info;
-  std::uint64_t offset = 0;  // of the first byte, from the start of the file
-};
-
 struct SafetensorsHeader {
-  std::vector<SafetensorsEntry> entries;        // by offset
+  std::vector<StoredTensor> entries;            // by offset
   std::map<std::string, std::string> metadata;  // __metadata__
   std::uint64_t data_begin = 0;                 // 8 + N
 };
@@ -27,8 +21,5 @@ struct SafetensorsHeader {
 // Reads and validates the header of `file`. Corrupt with the file and byte offset when any rule is
 // broken; Unsupported for a dtype that thorns has no use for, naming the tensor.
 SafetensorsHeader read_safetensors_header(const ReadFile& file);
-
-// A single safetensors file as a source.
-std::unique_ptr<TensorSource> open_safetensors(Disk& disk, const std::string& path);
 
 }  // namespace thorns

@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "checkpoint/weights_file.h"
 #include "support/byte_disk.h"
 #include "support/error_of.h"
 #include "support/safetensors_builder.h"
@@ -343,7 +344,7 @@ TEST(Safetensors, ElementsAreReadByIndex) {
                           .add("a", Dtype::BF16, {2, 2}, {1.0, 2.0, 3.0, -4.0})
                           .add("empty", Dtype::F32, {0}, {})
                           .bytes();
-  const auto source = open_safetensors(disk, kPath);
+  const auto source = open_weights(disk, kPath);
   ASSERT_EQ(source->tensors().size(), 3U);
   EXPECT_EQ(source->tensors()[0].name, "a");
   EXPECT_EQ(source->find("z"), 2U);
@@ -365,7 +366,7 @@ TEST(Safetensors, ReadsBeyondATensorAreInternalErrors) {
                           .add("a", Dtype::F32, {2}, {1, 2})
                           .add("b", Dtype::F32, {9}, std::vector<double>(9))
                           .bytes();
-  const auto source = open_safetensors(disk, kPath);
+  const auto source = open_weights(disk, kPath);
   std::byte buffer[12] = {};
   struct Case {
     std::size_t tensor;

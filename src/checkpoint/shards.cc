@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "checkpoint/safetensors.h"
+#include "checkpoint/weights_file.h"
 #include "thorns/error.h"
 
 namespace thorns {
@@ -47,16 +47,16 @@ void OpenFiles::close_oldest() const {
 ShardedSource::ShardedSource(Disk& disk, std::vector<std::string> paths)
     : files_(disk, std::move(paths)) {
   struct Row {
-    SafetensorsEntry entry;
+    StoredTensor entry;
     std::size_t file;
   };
   std::vector<Row> rows;
   for (std::size_t file = 0; file < files_.size(); ++file) {
     const auto open = files_.get(file);
     sizes_.push_back(open->size());
-    for (SafetensorsEntry& entry : read_safetensors_header(*open).entries) {
-      rows.push_back({std::move(entry), file});
-    }
+    WeightsHeader header = read_weights_header(*open);
+    pytorch_ = pytorch_ || header.format == WeightsFormat::PyTorch;
+    for (StoredTensor& entry : header.tensors) rows.push_back({std::move(entry), file});
   }
   std::sort(rows.begin(), rows.end(),
             [](const Row& a, const Row& b) { return a.entry.info.name < b.entry.info.name; });
@@ -75,8 +75,23 @@ ShardedSource::ShardedSource(Disk& disk, std::vector<std::string> paths)
   places_.reserve(rows.size());
   for (Row& row : rows) {
     infos_.push_back(std::move(row.entry.info));
-    places_.push_back({row.entry.offset, row.file});
+    places_.push_back({row.entry.offset, row.file, std::move(row.entry.strides)});
   }
+}
+
+void ShardedSource::drop_module_prefix() {
+  constexpr std::string_view kPrefix = "module.";
+  const auto prefixed = [&](const TensorInfo& info) {
+    return info.name.size() > kPrefix.size() && info.name.starts_with(kPrefix);
+  };
+  if (!pytorch_ || !std::all_of(infos_.begin(), infos_.end(), prefixed)) return;
+  for (TensorInfo& info : infos_) info.name.erase(0, kPrefix.size());  // the order stays
+}
+
+StridedLayout ShardedSource::layout_of(std::size_t tensor) const {
+  const TensorInfo& info = infos_[tensor];
+  const Place& place = places_[tensor];
+  return {place.offset, size_of(info.dtype), info.shape, place.strides};
 }
 
 void ShardedSource::read(std::size_t tensor, std::uint64_t first, std::span<std::byte> to) const {
@@ -95,7 +110,9 @@ void ShardedSource::read(std::size_t tensor, std::uint64_t first, std::span<std:
   }
   if (to.empty()) return;
   const Place& place = places_[tensor];
-  files_.get(place.file)->read(place.offset + first * size, to);
+  const auto file = files_.get(place.file);
+  if (!place.strides.empty()) return read_strided(*file, layout_of(tensor), first, to);
+  file->read(place.offset + first * size, to);
 }
 
 void ShardedSource::will_need(std::size_t tensor, std::uint64_t first, std::uint64_t count) const {
@@ -105,7 +122,11 @@ void ShardedSource::will_need(std::size_t tensor, std::uint64_t first, std::uint
   if (within == 0) return;
   const Place& place = places_[tensor];
   try {
-    files_.get(place.file)->will_need(place.offset + first * size, within * size);
+    const auto file = files_.get(place.file);
+    if (!place.strides.empty()) {
+      return will_need_strided(*file, layout_of(tensor), first, within);
+    }
+    file->will_need(place.offset + first * size, within * size);
   } catch (const Error&) {
     return;  // only advice: the read that follows reports what is wrong
   }

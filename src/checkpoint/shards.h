@@ -1,5 +1,5 @@
-// The tensors of one or many safetensors files as one source. Private to this room: others open
-// files through safetensors.h and checkpoint.h.
+// The tensors of one or many weights files as one source. Private to this room: others open files
+// through weights_file.h and checkpoint.h.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +10,7 @@
 
 #include "base/disk.h"
 #include "checkpoint/source.h"
+#include "checkpoint/strided.h"
 
 namespace thorns {
 
@@ -59,13 +60,21 @@ class ShardedSource final : public TensorSource {
   const std::string& file_path(std::size_t file) const { return files_.path(file); }
   std::uint64_t file_size(std::size_t file) const { return sizes_[file]; }
 
+  // Takes the prefix that DistributedDataParallel and its kind put before every name (`module.`)
+  // away, where every name of a checkpoint in PyTorch's format has it.
+  void drop_module_prefix();
+
  private:
   struct Place {
     std::uint64_t offset = 0;  // in the file
     std::size_t file = 0;
+    std::vector<std::uint64_t> strides;  // as in StoredTensor
   };
 
+  StridedLayout layout_of(std::size_t tensor) const;
+
   OpenFiles files_;
+  bool pytorch_ = false;  // any of the files is
   std::vector<std::uint64_t> sizes_;
   std::vector<TensorInfo> infos_;  // sorted by name
   std::vector<Place> places_;      // parallel to infos_

@@ -16,7 +16,7 @@
 
 namespace thorns::test {
 
-class ByteDisk final : public Disk {
+class ByteDisk : public Disk {
  public:
   // Full paths; the folders above a file exist with it.
   std::map<std::string, std::string> files;
