@@ -22,7 +22,8 @@ enum class Dtype {
   I64,
   U64,
   F8E4M3,
-  F8E5M2
+  F8E5M2,
+  F8E8M0  // a power of two: the scale of a block
 };
 
 // "BF16", "F32", "F8_E4M3", ...: the spelling of safetensors headers.

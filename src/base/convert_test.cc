@@ -38,5 +38,48 @@ TEST(Convert, BfloatIsTheUpperHalfOfAFloat) {
   EXPECT_TRUE(std::isnan(float_from_bfloat(0x7FC0)));
 }
 
+// Sign, exponent and fraction by the books, for the types without infinities.
+double by_definition(unsigned bits, int exponent_bits, int fraction_bits, int bias) {
+  const unsigned fraction = bits & ((1U << fraction_bits) - 1);
+  const unsigned exponent = (bits >> fraction_bits) & ((1U << exponent_bits) - 1);
+  const double sign = (bits >> (exponent_bits + fraction_bits) & 1U) != 0 ? -1.0 : 1.0;
+  const double part = static_cast<double>(fraction) / static_cast<double>(1U << fraction_bits);
+  if (exponent == 0) return sign * std::ldexp(part, 1 - bias);
+  return sign * std::ldexp(1.0 + part, static_cast<int>(exponent) - bias);
+}
+
+TEST(Convert, EightBitFloatsDecodeByTheirDefinition) {
+  for (unsigned bits = 0; bits < 256; ++bits) {
+    const auto byte = static_cast<std::uint8_t>(bits);
+    if ((bits & 0x7FU) == 0x7FU) {
+      EXPECT_TRUE(std::isnan(float_from_e4m3(byte)));
+    } else {
+      EXPECT_EQ(static_cast<double>(float_from_e4m3(byte)), by_definition(bits, 4, 3, 7)) << bits;
+      EXPECT_EQ(std::signbit(float_from_e4m3(byte)), bits >= 0x80U) << bits;
+    }
+    const float e5m2 = float_from_e5m2(byte);
+    if ((bits & 0x7CU) != 0x7CU) {
+      EXPECT_EQ(static_cast<double>(e5m2), by_definition(bits, 5, 2, 15)) << bits;
+    } else {
+      EXPECT_TRUE((bits & 3U) == 0 ? std::isinf(e5m2) : std::isnan(e5m2)) << bits;
+    }
+  }
+  EXPECT_EQ(float_from_e4m3(0x7E), 448.0F);
+  EXPECT_EQ(float_from_e5m2(0x7B), 57344.0F);
+}
+
+TEST(Convert, MicroscalingPartsDecodeByTheirDefinition) {
+  for (unsigned bits = 0; bits < 255; ++bits) {
+    EXPECT_EQ(static_cast<double>(float_from_e8m0(static_cast<std::uint8_t>(bits))),
+              std::exp2(static_cast<double>(bits) - 127.0));
+  }
+  EXPECT_TRUE(std::isnan(float_from_e8m0(255)));
+  for (unsigned bits = 0; bits < 256; ++bits) {  // the upper four bits do not count
+    EXPECT_EQ(static_cast<double>(float_from_e2m1(static_cast<std::uint8_t>(bits))),
+              by_definition(bits & 0xFU, 2, 1, 1))
+        << bits;
+  }
+}
+
 }  // namespace
 }  // namespace thorns

@@ -13,12 +13,13 @@ struct Row {
   int rank;  // position in the reference reader's enumeration
 };
 
-constexpr std::array<Row, 15> kRows = {{
+constexpr std::array<Row, 16> kRows = {{
     {Dtype::Bool, "BOOL", "bool", 1, 0},
     {Dtype::U8, "U8", "uint8", 1, 4},
     {Dtype::I8, "I8", "int8", 1, 5},
     {Dtype::F8E5M2, "F8_E5M2", "float8_e5m2", 1, 6},
     {Dtype::F8E4M3, "F8_E4M3", "float8_e4m3fn", 1, 7},
+    {Dtype::F8E8M0, "F8_E8M0", "float8_e8m0fnu", 1, 8},
     {Dtype::I16, "I16", "int16", 2, 11},
     {Dtype::U16, "U16", "uint16", 2, 12},
     {Dtype::F16, "F16", "float16", 2, 13},

@@ -7,6 +7,7 @@
 
 #include "base/text.h"
 #include "checkpoint/config.h"
+#include "checkpoint/dequantise.h"
 #include "checkpoint/index.h"
 #include "checkpoint/json_events.h"
 #include "checkpoint/pytorch.h"
@@ -63,8 +64,13 @@ struct SideFiles {
 
 class OpenCheckpoint final : public Checkpoint {
  public:
-  OpenCheckpoint(std::string path, std::unique_ptr<ShardedSource> source, SideFiles side)
-      : path_(std::move(path)), source_(std::move(source)), side_(std::move(side)) {
+  // `decoded` may be null; else it presents `source`.
+  OpenCheckpoint(std::string path, std::unique_ptr<ShardedSource> source,
+                 std::unique_ptr<DequantisedSource> decoded, SideFiles side)
+      : path_(std::move(path)),
+        source_(std::move(source)),
+        decoded_(std::move(decoded)),
+        side_(std::move(side)) {
     for (std::size_t i = 0; i < source_->file_count(); ++i) {
       files_.push_back({source_->file_path(i), source_->file_size(i)});
     }
@@ -80,18 +86,27 @@ class OpenCheckpoint final : public Checkpoint {
   }
   const std::vector<std::string>& tokenizer_files() const override { return side_.tokenizer; }
 
-  std::span<const TensorInfo> tensors() const override { return source_->tensors(); }
+  std::string quantisation() const override {
+    return decoded_ ? decoded_->format() : std::string();
+  }
+
+  std::span<const TensorInfo> tensors() const override { return view().tensors(); }
   void read(std::size_t tensor, std::uint64_t first, std::span<std::byte> to) const override {
-    source_->read(tensor, first, to);
+    view().read(tensor, first, to);
   }
   void will_need(std::size_t tensor, std::uint64_t first, std::uint64_t count) const override {
-    source_->will_need(tensor, first, count);
+    view().will_need(tensor, first, count);
   }
-  std::string file_of(std::size_t tensor) const override { return source_->file_of(tensor); }
+  std::string file_of(std::size_t tensor) const override { return view().file_of(tensor); }
 
  private:
+  const TensorSource& view() const {
+    return decoded_ ? static_cast<const TensorSource&>(*decoded_) : *source_;
+  }
+
   std::string path_;
   std::unique_ptr<ShardedSource> source_;
+  std::unique_ptr<DequantisedSource> decoded_;  // reads source_
   SideFiles side_;
   std::vector<InputFile> files_;
 };
@@ -233,6 +248,16 @@ std::vector<std::string> find_tokenizer_files(Disk& disk, const std::string& fol
   return found;
 }
 
+// The decoded view of a quantised checkpoint, null where all tensors are plain; what is quantised
+// and cannot be decoded is refused.
+std::unique_ptr<DequantisedSource> decode(const TensorSource& source,
+                                          const std::optional<Quantisation>& how,
+                                          const Json& config, const std::string& path) {
+  auto decoded = dequantise(source, how, compute_dtype(config), path);
+  refuse_quantised_tensors(decoded ? static_cast<const TensorSource&>(*decoded) : source, path);
+  return decoded;
+}
+
 std::unique_ptr<Checkpoint> open_folder(Disk& disk, const std::string& folder) {
   const std::vector<std::string> names = disk.list(folder);
   const auto has = [&](const char* name) {
@@ -247,12 +272,12 @@ std::unique_ptr<Checkpoint> open_folder(Disk& disk, const std::string& folder) {
                   FilePlace{path});
     }
   }
-  refuse_quantised_config(side.config, folder);
-  refuse_modelopt(disk, folder);
+  const std::optional<Quantisation> how = find_quantisation(disk, folder, side.config);
+  if (how && !can_dequantise(how->method)) refuse_quantised(*how, folder);
 
   std::unique_ptr<ShardedSource> source = open_weights_in(disk, folder, names);
   source->drop_module_prefix();
-  refuse_quantised_tensors(*source, folder);
+  auto decoded = decode(*source, how, side.config, folder);
 
   if (has("generation_config.json")) {
     const std::string path = join_path(folder, "generation_config.json");
@@ -260,7 +285,8 @@ std::unique_ptr<Checkpoint> open_folder(Disk& disk, const std::string& folder) {
     refuse_lfs_pointer(*side.generation_config, path);
   }
   side.tokenizer = find_tokenizer_files(disk, folder, names);
-  return std::make_unique<OpenCheckpoint>(folder, std::move(source), std::move(side));
+  return std::make_unique<OpenCheckpoint>(folder, std::move(source), std::move(decoded),
+                                          std::move(side));
 }
 
 std::unique_ptr<Checkpoint> open_file(Disk& disk, const std::string& path) {
@@ -276,8 +302,8 @@ std::unique_ptr<Checkpoint> open_file(Disk& disk, const std::string& path) {
   }
   auto source = std::make_unique<ShardedSource>(disk, std::vector<std::string>{path});
   source->drop_module_prefix();
-  refuse_quantised_tensors(*source, path);
-  return std::make_unique<OpenCheckpoint>(path, std::move(source), SideFiles{});
+  auto decoded = decode(*source, std::nullopt, Json(), path);
+  return std::make_unique<OpenCheckpoint>(path, std::move(source), std::move(decoded), SideFiles{});
 }
 
 }  // namespace

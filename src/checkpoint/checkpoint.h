@@ -29,6 +29,8 @@ class Checkpoint : public TensorSource {
   virtual const std::optional<std::string>& generation_config() const = 0;
   // Names (relative to path()) of the tokenizer and processor files that are present.
   virtual const std::vector<std::string>& tokenizer_files() const = 0;
+  // What the weights are decoded from, "scaled FP8"; empty where they are stored as plain numbers.
+  virtual std::string quantisation() const { return {}; }
 
   std::string model_type() const;    // "llama"; empty where unknown
   std::string architecture() const;  // first of `architectures`; empty where unknown
@@ -37,8 +39,9 @@ class Checkpoint : public TensorSource {
 };
 
 // Throws one clear error for: no such folder, no weights in it, index and shards that disagree, a
-// missing or truncated shard, a Git-LFS pointer, a quantised checkpoint (by its method's name), a
-// weights format that is not readable yet (by its name).
+// missing or truncated shard, a Git-LFS pointer, a quantised checkpoint that cannot be decoded (by
+// its method's name) or whose parts do not fit together, a weights format that is not readable yet
+// (by its name).
 std::unique_ptr<Checkpoint> open_checkpoint(Disk& disk, const std::string& path);
 
 }  // namespace thorns

@@ -20,12 +20,6 @@ constexpr std::array<std::string_view, 20> kUntiedByDefault = {
     "mixtral", "nemotron",    "olmo",        "olmo2",    "olmoe",     "persimmon", "phi",
     "phi3",    "qwen2",       "qwen2_moe",   "qwen3",    "qwen3_moe", "stablelm"};
 
-std::string text_field(const Json& object, const char* name) {
-  if (!object.is_object()) return {};
-  const auto field = object.find(name);
-  return field != object.end() && field->is_string() ? field->get<std::string>() : std::string();
-}
-
 const Json* bool_field(const Json& object, const char* name) {
   if (!object.is_object()) return nullptr;
   const auto field = object.find(name);
@@ -38,6 +32,25 @@ Json read_json_file(Disk& disk, const std::string& path) {
   const std::string text = read_text(disk, path, kMostConfigBytes);
   refuse_lfs_pointer(text, path);
   return parse_json(text, path);
+}
+
+std::string text_field(const Json& object, const char* name) {
+  if (!object.is_object()) return {};
+  const auto field = object.find(name);
+  return field != object.end() && field->is_string() ? field->get<std::string>() : std::string();
+}
+
+Dtype compute_dtype(const Json& config) {
+  for (const char* name : {"dtype", "torch_dtype"}) {
+    const auto dtype = output_dtype(text_field(config, name));
+    if (dtype == Dtype::F16 || dtype == Dtype::BF16) return *dtype;
+  }
+  const auto text = config.is_object() ? config.find("text_config") : config.end();
+  if (config.is_object() && text != config.end() && text->is_object() &&
+      !text->contains("text_config")) {
+    return compute_dtype(*text);
+  }
+  return Dtype::BF16;
 }
 
 std::string Checkpoint::model_type() const { return text_field(config(), "model_type"); }

@@ -27,10 +27,9 @@ struct ForeignType {
   const char* name;
   std::uint64_t bits;
 };
-constexpr std::array<ForeignType, 7> kForeignTypes = {{{"F4", 4},
+constexpr std::array<ForeignType, 6> kForeignTypes = {{{"F4", 4},
                                                        {"F6_E2M3", 6},
                                                        {"F6_E3M2", 6},
-                                                       {"F8_E8M0", 8},
                                                        {"F8_E4M3FNUZ", 8},
                                                        {"F8_E5M2FNUZ", 8},
                                                        {"C64", 64}}};

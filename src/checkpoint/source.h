@@ -19,6 +19,9 @@ struct TensorInfo {
   Dtype dtype = Dtype::F32;
   std::vector<std::uint64_t> shape;  // row-major; empty for a scalar
   std::uint64_t elements = 0;        // product of shape, checked when the source was opened
+  // Of a tensor that is decoded from a quantised one: the 16-bit type that its model computes in,
+  // and a merge writes unless told otherwise. `dtype` is the type in which it is read.
+  std::optional<Dtype> nominal = std::nullopt;
 
   std::uint64_t bytes() const { return elements * size_of(dtype); }
 };

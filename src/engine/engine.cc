@@ -20,7 +20,6 @@ namespace thorns {
 namespace {
 
 // Reading is mostly waiting; two threads keep a disk busy while the others compute.
-std::size_t reader_threads(std::size_t threads) { return std::clamp<std::size_t>(threads, 1, 4); }
 
 class Engine {
  public:

@@ -100,7 +100,7 @@ ConfigFacts config_facts(const Plan& plan) {
 }
 
 Json edited_config(Json base, const ConfigFacts& facts) {
-  for (const char* field : {"quantization_config", "_name_or_path"}) {
+  for (const char* field : {"quantization_config", "compression_config", "_name_or_path"}) {
     base.erase(field);  // the weights are plain numbers now, and no longer those of that model
     for (auto& [name, part] : base.items()) {
       if (part.is_object() && name.ends_with("_config")) part.erase(field);

@@ -21,7 +21,7 @@ class Builder {
     const LeafView& view = (*shop_.views)[0];
     const TensorInfo& info = view.source->tensors()[view.by_name.at(program_.tensor)];
     program_.shape = info.shape;
-    program_.dtype = output_type(info.dtype);
+    program_.dtype = output_type(info.nominal.value_or(info.dtype));
     program_.vocabulary = shop_.vocabulary;
     add_node(recipe_.root);
     prune();

@@ -17,8 +17,9 @@ std::string number(double value) { return fmt::format("{:.6g}", value); }
 std::string operand_line(const Operand& operand) {
   if (!operand.is_product()) {
     const TensorInfo& info = operand.source->tensors()[operand.tensor];
-    return fmt::format("{}  {} {} {} in {}", operand.label, info.name, to_string(info.dtype),
-                       shape_text(info.shape), operand.source->file_of(operand.tensor));
+    return fmt::format("{}  {} {} {} {} {}", operand.label, info.name, to_string(info.dtype),
+                       shape_text(info.shape), info.nominal ? "decoded from" : "in",
+                       operand.source->file_of(operand.tensor));
   }
   const TensorSource& source = operand.adapter->source();
   const TensorInfo& a = source.tensors()[operand.update->first];

@@ -17,6 +17,9 @@ constexpr std::uint64_t kProcess = 28'000'000;
 constexpr std::uint64_t kPerInputTensor = 400;
 constexpr std::uint64_t kPerOutputTensor = 2'000;
 
+// What a thread that reads a quantised tensor needs to decode it, at most, rounded up.
+constexpr std::uint64_t kDecoding = 3'000'000;
+
 constexpr std::uint64_t kAlignment = 64;  // of each operand's run in a slot
 constexpr std::uint64_t kBestSlot = 8
                                     << 20;  // large enough for the disk, small enough to keep many
@@ -54,6 +57,12 @@ std::uint64_t factor_bytes(const Program& program) {
   return bytes;
 }
 
+bool decodes(const Program& program) {
+  return std::any_of(program.operands.begin(), program.operands.end(), [](const Operand& operand) {
+    return !operand.is_product() && operand.source->tensors()[operand.tensor].nominal;
+  });
+}
+
 struct Needs {
   std::uint64_t fixed = 0;
   std::uint64_t factors = 0;
@@ -81,6 +90,9 @@ Needs needs_of(const Plan& plan, std::size_t threads) {
   }
   // Each thread also costs a stack and allocator caches.
   needs.scratch = threads * (per_thread + 200'000) + sums;
+  if (std::any_of(plan.programs.begin(), plan.programs.end(), decodes)) {
+    needs.scratch += reader_threads(threads) * kDecoding;
+  }
   return needs;
 }
 
@@ -96,6 +108,8 @@ std::uint64_t total(const Needs& needs, std::uint64_t slot, std::uint64_t slots,
 }
 
 }  // namespace
+
+std::size_t reader_threads(std::size_t threads) { return std::clamp<std::size_t>(threads, 1, 4); }
 
 std::uint64_t grain_elements(const Program& program) {
   const std::uint64_t columns = program.columns();

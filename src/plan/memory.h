@@ -36,6 +36,9 @@ std::uint64_t kept_tiles(const Program& program, const MemoryPlan& memory);
 // Bytes that the second sweep has to read again.
 std::uint64_t reread_bytes(const Program& program, const MemoryPlan& memory);
 
+// How many threads read ahead, where `threads` compute.
+std::size_t reader_threads(std::size_t threads);
+
 // Shares out `ceiling` bytes. Throws NoSpace naming the least ceiling where it is too small.
 MemoryPlan plan_memory(const Plan& plan, std::uint64_t ceiling, std::size_t threads);
 // The least ceiling that plan_memory accepts.

@@ -25,6 +25,14 @@ void attempt(std::vector<Error>& problems, Step step) {
 }
 
 void keep_warnings(Plan& plan) {
+  for (std::size_t i = 0; i < plan.leaves.size(); ++i) {
+    const std::string format = plan.leaves[i]->quantisation();
+    if (format.empty()) continue;
+    plan.warnings.push_back(
+        fmt::format("`{}` is decoded from {}: the precision that its quantisation took away is "
+                    "not in the result",
+                    plan.recipe.leaves[i].name, format));
+  }
   for (std::size_t i = 0; i < plan.adapters.size(); ++i) {
     for (const std::string& warning : plan.adapters[i]->warnings()) {
       plan.warnings.push_back(fmt::format("{}: {}", plan.recipe.adapters[i].name, warning));
@@ -208,7 +216,10 @@ void warn_of_casts(Plan& plan) {
     for (const Operand& operand : program.operands) {
       if (operand.is_product() || operand.adapter != nullptr || operand.dtype == program.dtype)
         continue;
-      if (!is_blendable(operand.dtype)) continue;
+      // A decoded tensor is no cast: the warning of its leaf says more.
+      if (!is_blendable(operand.dtype) || operand.source->tensors()[operand.tensor].nominal) {
+        continue;
+      }
       ++casts[fmt::format("of `{}` {{}} {}, the output's {}", operand.label,
                           to_string(operand.dtype), to_string(program.dtype))];
     }

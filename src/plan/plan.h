@@ -141,8 +141,9 @@ struct Plan {
   std::vector<Shard> shards;
   MemoryPlan memory;
   std::size_t threads = 1;
+  // As read from the sources: a quantised tensor counts as the float32 that it is decoded to.
   std::uint64_t bytes_in = 0;    // of all operands, each once
-  std::uint64_t bytes_read = 0;  // from files, second sweeps of tensors that do not fit included
+  std::uint64_t bytes_read = 0;  // second sweeps of tensors that do not fit included
   std::uint64_t bytes_out = 0;   // tensor data
   std::vector<Dropped> dropped;
   std::vector<std::string> warnings;
