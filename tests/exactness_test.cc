@@ -140,6 +140,32 @@ TEST(Exactness, FoldsWeightsMethodsAndMixedTypes) {
   }
 }
 
+// What float32 arithmetic inside would spoil: high ranks, ties, terms that cancel.
+TEST(Exactness, HighRanksTiesAndCancellation) {
+  const KeyBinder binder({"A", "B", "C", "D"}, {"L"});
+  const auto check = [&](const std::string& key, const Models& models, const Loras& loras,
+                         Dtype dtype) {
+    const Recipe recipe = binder.bind(key);
+    PlanOptions options;
+    options.dtype = dtype;
+    const Merged merged = merge_in_memory(recipe, models, loras, options);
+    Exactness exactness;
+    exactness.check(dtype, merged.bytes.at(0), Oracle(recipe, models, loras).tensor(kTensor), key);
+    return exactness.share();
+  };
+  Loras loras;
+  loras["L"] = lora("L", "model.layers.0.mlp.up_proj", 60, 90, 300, 40.0, 100);
+  const Models doubles = small_family(Dtype::F64, 60, 90);
+  for (const Dtype dtype : {Dtype::F32, Dtype::F16, Dtype::BF16}) {
+    EXPECT_GE(check("A[L]", small_family(Dtype::F16, 60, 90), loras, dtype),
+              dtype == Dtype::F32 ? 0 : 0.999);
+    EXPECT_GE(check("{1*A+-0.999*D; linear}", doubles, {}, dtype), 0.999);
+  }
+  // Fine-tunes that agree in most of their few bits: a twentieth of 0.7 a + 0.3 b are ties.
+  EXPECT_GE(check("{0.7*A+0.3*D; linear}", small_family(Dtype::BF16, 300, 90), {}, Dtype::BF16),
+            0.999);
+}
+
 TEST(SameBytes, ForEveryThreadCountMemoryAndSimdTarget) {
   const KeyBinder binder({"A", "B", "C", "D"}, {"L"});
   const Models models = small_family(Dtype::BF16, 517, 1031);  // 9 grains, the last one odd
@@ -159,7 +185,7 @@ TEST(SameBytes, ForEveryThreadCountMemoryAndSimdTarget) {
       EXPECT_EQ(merged.facts[0].coefficients, first.facts[0].coefficients);
       EXPECT_LE(merged.plan.memory.total(), memory);
       if (memory == least) {
-        EXPECT_GT(reread_elements(merged.plan.programs[0], merged.plan.memory), 0U)
+        EXPECT_GT(reread_bytes(merged.plan.programs[0], merged.plan.memory), 0U)
             << "with the least memory a part of this tensor should be read twice";
       }
     }

@@ -353,7 +353,7 @@ class Opener {
       for (std::string& key : alphas_->unused()) unused.push_back(std::move(key));
     }
     if (!unused.empty()) {
-      warn(fmt::format("keys of rank_pattern or alpha_pattern that match no module: {}",
+      warn(fmt::format("keys of rank_pattern or alpha_pattern that decide for no module: {}",
                        list_text(unused, kMostNamed)));
     }
   }

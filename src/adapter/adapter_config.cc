@@ -190,7 +190,7 @@ void check_initialisation(const Fields& fields) {
 }
 
 std::string bias_of(const Fields& fields) {
-  const std::string bias = fields.text("bias", "none");
+  std::string bias = fields.text("bias", "none");
   if (bias != "none" && bias != "all" && bias != "lora_only") {
     fields.refuse(fmt::format("`bias` is `{}`; known are none, all and lora_only", bias));
   }

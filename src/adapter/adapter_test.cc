@@ -154,8 +154,8 @@ TEST(Adapter, DoubtsAreWarnings) {
       {R"(,"bias":"all")", "trained biases are missing"},
       {R"(,"lora_bias":true)", "no such bias is in the file"},
       {R"(,"modules_to_save":["lm_head"])", "modules_to_save names `lm_head`"},
-      {R"(,"rank_pattern":{"k_proj":2})", "match no module: k_proj"},
-      {R"(,"alpha_pattern":{"[k]_proj":2})", "match no module: [k]_proj"},
+      {R"(,"rank_pattern":{"k_proj":2})", "decide for no module: k_proj"},
+      {R"(,"alpha_pattern":{"[k]_proj":2})", "decide for no module: [k]_proj"},
       {R"(,"rank_pattern":{"q_proj":5})", "model.layers.0.q_proj (2 instead of 5)"},
   };
   for (const Case& test : cases) {

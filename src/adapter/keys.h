@@ -22,6 +22,6 @@ struct AdapterKey {
   std::string foreign;    // Foreign: what it is, "DoRA"
 };
 
-AdapterKey parse_adapter_key(const std::string& key);
+AdapterKey parse_adapter_key(const std::string& name);
 
 }  // namespace thorns

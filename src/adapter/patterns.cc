@@ -78,6 +78,10 @@ PatternList::PatternList(const std::vector<std::string>& keys, const std::string
       }
       // A counted repetition multiplies the matcher's states: short text, long work.
       if (text.find('{') != text.npos) refuse(key, "it holds a counted repetition");
+      // A lookahead is a match of its own at every character, and again within another one.
+      if (text.find("(?=") != text.npos || text.find("(?!") != text.npos) {
+        refuse(key, "it looks ahead");
+      }
       try {
         pattern.expression =
             std::make_unique<std::regex>(fmt::format("(.*\\.)?({})", key), kSyntax);

@@ -72,6 +72,8 @@ TEST(Patterns, KeysThatCannotBeUsedAreRefused) {
       {"(a)\\1", "not a regular expression"},
       {"*q", "not a regular expression"},
       {"q{2}", "counted repetition"},
+      {".*(?=.*(?=.*(?=.*x)a)a)", "looks ahead"},
+      {"(?!k)[a-z]_proj", "looks ahead"},
       {std::string(513, 'q'), "513 characters, at most 512"},
   };
   for (const auto& [key, why] : cases) {

@@ -43,11 +43,16 @@ struct Rewriting {
   bool is_identity() const { return remove.empty() && add.empty(); }
   std::string apply(const std::string& module) const {
     std::string_view rest = module;
-    if (!remove.empty() && rest.starts_with(remove)) rest.remove_prefix(remove.size());
+    if (!remove.empty()) {
+      if (!rest.starts_with(remove)) return module;
+      rest.remove_prefix(remove.size());
+    }
     return add + std::string(rest);
   }
   std::string text() const {
     if (is_identity()) return "names as they are";
+    if (!remove.empty() && !add.empty())
+      return fmt::format("`{}` in place of `{}` before the names", add, remove);
     return remove.empty() ? fmt::format("`{}` put before the names", add)
                           : fmt::format("`{}` taken from the names", remove);
   }
@@ -89,6 +94,7 @@ class Resolver {
     if (nearest.works()) return finish(std::move(nearest));
     const std::string lost = nearest.missing.empty() ? std::string() : nearest.missing.front();
     if (auto found = choose(known_prefixes(), nearest)) return finish(std::move(*found));
+    if (auto found = choose(exchanged_prefixes(), nearest)) return finish(std::move(*found));
     if (auto found = choose(other_prefixes(lost), nearest)) return finish(std::move(*found));
     refuse(nearest);
   }
@@ -172,12 +178,13 @@ class Resolver {
 
   // For a square weight, whose shape cannot tell: by the model, then by the adapter's word.
   bool is_conv1d(const Update& update) const {
-    if (contains(kConv1dModels, target_.model_type)) {
-      const std::size_t dot = update.module.rfind('.');
-      const std::string_view module = update.module;
-      return contains(kConv1dLayers, dot == module.npos ? module : module.substr(dot + 1));
-    }
-    return adapter_.fan_in_fan_out();
+    const std::size_t dot = update.module.rfind('.');
+    const std::string_view module = update.module;
+    const bool by_name =
+        contains(kConv1dLayers, dot == module.npos ? module : module.substr(dot + 1));
+    if (contains(kConv1dModels, target_.model_type)) return by_name;
+    // PEFT resets the flag on Linear layers, which is what all other models are made of.
+    return adapter_.fan_in_fan_out() && (target_.model_type.empty() || by_name);
   }
 
   // The one way among `candidates` that works; more with different results are refused. Keeps the
@@ -204,6 +211,18 @@ class Resolver {
     for (const std::string_view prefix : kPrefixes) {
       all.push_back({std::string(prefix), {}});
       all.push_back({{}, std::string(prefix)});
+    }
+    return all;
+  }
+
+  // One prefix in place of another: `model.` of a text model for `model.language_model.`.
+  std::vector<Rewriting> exchanged_prefixes() const {
+    std::vector<Rewriting> all;
+    for (const std::string_view remove : kPrefixes) {
+      for (const std::string_view add : kPrefixes) {
+        Rewriting rewriting{std::string(remove), std::string(add)};
+        if (remove != add && reaches_all(rewriting)) all.push_back(std::move(rewriting));
+      }
     }
     return all;
   }
@@ -278,12 +297,12 @@ class Resolver {
     if (!nearest.missing.empty()) {
       parts.push_back(fmt::format("{} of its {} updates find no tensor ({})",
                                   nearest.missing.size(), all,
-                                  list_text(nearest.missing, kMostNamed)));
+                                  list_text(nearest.missing, nearest.missing.size())));
     }
     if (!nearest.misshapen.empty()) {
       parts.push_back(fmt::format("{} of its {} updates find one that does not fit ({})",
                                   nearest.misshapen.size(), all,
-                                  list_text(nearest.misshapen, kMostNamed)));
+                                  list_text(nearest.misshapen, nearest.misshapen.size())));
     }
     std::string how;
     if (!nearest.rewriting.is_identity()) {

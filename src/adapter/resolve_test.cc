@@ -163,7 +163,7 @@ TEST(Resolve, EverythingThatFindsNoTensorIsListed) {
   EXPECT_EQ(error.code(), ErrorCode::Mismatch);
   for (const char* part :
        {"the adapter `a` does not fit the model", "20 of its 22 updates find no tensor",
-        "layers.10.q.weight, layers.11.q.weight", "layers.21.q.weight and 8 more",
+        "layers.10.q.weight, layers.11.q.weight", "layers.28.q.weight, layers.29.q.weight",
         "1 of its 22 updates find one that does not fit",
         "layers.2.q.weight is [6, 4], the adapter's is [3, 4]"}) {
     EXPECT_NE(error.message().find(part), std::string::npos) << error.message();
@@ -201,7 +201,8 @@ TEST(Resolve, SquareWeightsGoByModelThenByFlag) {
   const Case cases[] = {
       {"gpt2", "false", "h.0.attn.c_proj", true},   {"gpt2", "true", "h.0.attn.c_proj", true},
       {"gpt2", "true", "h.0.other", false},         {"openai-gpt", "false", "c_fc", true},
-      {"llama", "false", "layers.0.o_proj", false}, {"custom", "true", "layers.0.o_proj", true},
+      {"llama", "false", "layers.0.o_proj", false}, {"llama", "true", "layers.0.o_proj", false},
+      {"custom", "true", "layers.0.c_proj", true},  {"custom", "true", "layers.0.o_proj", false},
       {"", "true", "h.0.attn.c_proj", true},        {"", "false", "h.0.attn.c_proj", false},
   };
   for (const Case& test : cases) {

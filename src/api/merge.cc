@@ -93,7 +93,7 @@ std::uint64_t peak_memory() {
 // One error out of all problems: the first, with the number of the others.
 [[noreturn]] void refuse(const std::vector<Error>& problems) {
   const Error& first = problems.front();
-  if (problems.size() == 1) throw first;
+  if (problems.size() == 1) throw Error(first);
   const std::string others = std::to_string(problems.size() - 1) +
                              (problems.size() == 2 ? " more problem" : " more problems") +
                              "; `thorns plan` lists all of them";
@@ -128,6 +128,8 @@ MergeSummary merge(const MergeOptions& options, Observer& observer) {
   const Plan& plan = made.plan;
   for (const std::string& warning : plan.warnings) observer.warning(warning);
 
+  PlanReport report = describe(plan);
+  add_needs(disk, options, plan, report);
   const auto writer = CheckpointWriter::create(disk, plan, {options.output, options.force});
   observer.started(announce(plan));
   Tally tally(plan, *writer);
@@ -135,7 +137,7 @@ MergeSummary merge(const MergeOptions& options, Observer& observer) {
   writer->publish();
 
   MergeSummary summary;
-  summary.plan = describe(plan);
+  summary.plan = std::move(report);
   summary.output = options.output;
   summary.merged = summary.plan.merged;
   summary.copied = summary.plan.copied;

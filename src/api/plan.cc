@@ -148,23 +148,24 @@ PlanReport describe(const Plan& plan) {
   return report;
 }
 
+void add_needs(Disk& disk, const MergeOptions& options, const Plan& plan, PlanReport& report) {
+  report.memory_ceiling = options.memory;
+  if (!plan.programs.empty()) {
+    report.least_memory = least_memory(plan, thread_count(options));
+    report.disk_needed = output_size(disk, plan);
+  }
+  report.disk_free = disk.free_space(options.output.empty() ? "." : parent_path(options.output));
+}
+
 PlanReport plan(const MergeOptions& options, Observer& observer) {
   Disk& disk = real_disk();
   PlanResult made = make_plan(disk, bind(disk, options), plan_options(options));
   PlanReport report = describe(made.plan);
-  report.memory_ceiling = options.memory;
   for (const std::string& warning : report.warnings) observer.warning(warning);
   report.problems = std::move(made.problems);
-  if (!made.plan.programs.empty()) {
-    report.least_memory = least_memory(made.plan, thread_count(options));
-    report.disk_needed = output_size(disk, made.plan);
-  }
-  const std::string folder = options.output.empty() ? "." : parent_path(options.output);
   try {
-    report.disk_free = disk.free_space(folder);
-    if (!options.output.empty() && report.problems.empty()) {
-      check_output(disk, made.plan, {options.output, options.force});
-    }
+    add_needs(disk, options, made.plan, report);
+    if (!options.output.empty()) check_output(disk, made.plan, {options.output, options.force});
   } catch (const Error& error) {
     report.problems.push_back(error);
   }
@@ -179,7 +180,7 @@ PlanReport plan(const MergeOptions& options, Observer& observer) {
 std::string explain(const MergeOptions& options, const std::string& tensor) {
   Disk& disk = real_disk();
   const PlanResult made = make_plan(disk, bind(disk, options), plan_options(options));
-  if (!made.problems.empty()) throw made.problems.front();
+  if (!made.problems.empty()) throw Error(made.problems.front());
   return explain(made.plan, tensor);
 }
 

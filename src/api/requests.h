@@ -14,5 +14,7 @@ std::size_t thread_count(const MergeOptions& options);
 
 // What the plan says, without disk space and time.
 PlanReport describe(const Plan& plan);
+// What describe cannot know: the least memory, and disk space needed and free.
+void add_needs(Disk& disk, const MergeOptions& options, const Plan& plan, PlanReport& report);
 
 }  // namespace thorns

@@ -295,6 +295,10 @@ class RealDisk : public Disk {
     return result;
   }
 
+  void require_writable(const std::string& folder) override {
+    if (::access(folder.c_str(), W_OK | X_OK) != 0) fail(errno, "write to", folder);
+  }
+
   std::uint64_t free_space(const std::string& folder) override {
     struct ::statvfs info {};
     if (::statvfs(folder.c_str(), &info) != 0) fail(errno, "look at", folder);

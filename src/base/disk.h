@@ -62,6 +62,8 @@ class Disk {
   virtual void sync_folder(const std::string& path) = 0;
   // One spelling for all paths of one file or folder: absolute, links followed. For comparing.
   virtual std::string canonical(const std::string& path) { return path; }
+  // Throws what making something in `folder` would throw, as far as that can be known beforehand.
+  virtual void require_writable(const std::string& folder) { static_cast<void>(folder); }
   virtual std::uint64_t free_space(
       const std::string& folder) = 0;  // bytes this user may still write
   // Locks the file `path`, made where it is missing, against every other `lock` of it, in this

@@ -54,8 +54,9 @@ ThreadPool::ThreadPool(std::size_t threads) : state_(std::make_unique<State>()) 
     state_->threads.emplace_back([state = state_.get(), worker] {
       std::unique_lock lock(state->mutex);
       for (;;) {
-        state->wake.wait(
-            lock, [&] { return state->stop || (state->body && state->next < state->count); });
+        state->wake.wait(lock, [&] {
+          return state->stop || (state->body != nullptr && state->next < state->count);
+        });
         if (state->stop) return;
         state->work(lock, worker);
       }

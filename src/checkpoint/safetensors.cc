@@ -41,7 +41,9 @@ struct Pending {
   std::uint64_t end = 0;
   std::uint64_t at = 0;  // where its name stands in the file
 
-  std::uint64_t bits() const { return foreign ? foreign->bits : 8 * size_of(entry.info.dtype); }
+  std::uint64_t bits() const {
+    return foreign != nullptr ? foreign->bits : 8 * size_of(entry.info.dtype);
+  }
 };
 
 [[noreturn]] void refuse(const std::string& path, std::uint64_t offset, const std::string& why,

@@ -107,7 +107,6 @@ TEST(CliArguments, BadUsageNamesWhatAndWhatToDo) {
       {{"merge", "x", "-o", "a", "--shards", "1GB"}, "no option `--shards`", "thorns merge --help"},
       {{"merge", "x", "-o", "a", "--dtyp=x"}, "no option `--dtyp`", "did you mean `--dtype`?"},
       {{"merge", "x", "-o", "a", "-z"}, "no option `-z`", "thorns merge --help"},
-      {{"merge", "x", "-o", "a", "--vocabulary", "union"}, "no option `--vocabulary`", ""},
       {{"merge", "x", "-o", "a", "--explain", "t"}, "no option `--explain`", ""},
       {{"merge", "x", "-o", "a", "--dtype", "int8"}, "needs float32, float16 or bfloat16", ""},
       {{"merge", "x", "-o", "a", "--dtype", "flaot16"}, "`flaot16`", "did you mean `float16`?"},
@@ -174,7 +173,6 @@ TEST(CliArguments, HelpTeachesWithinEightyColumns) {
       EXPECT_NE(text.find(option.names.back()), std::string::npos) << option.names.back();
     }
   }
-  EXPECT_EQ(help({"merge", "--help"}).find("vocabulary"), std::string::npos);
 }
 
 // But for --help and --output of merge, which has to be given, each option says what happens

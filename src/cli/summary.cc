@@ -103,7 +103,7 @@ std::string adapters_text(const PlanReport& report, std::size_t width, bool verb
 }
 
 std::string shards_text(const PlanReport& report, std::size_t width) {
-  if (!report.shards.size()) return {};
+  if (report.shards.empty()) return {};
   std::vector<std::vector<std::string>> rows;
   for (const ShardReport& shard : report.shards) {
     rows.push_back({human_bytes(shard.bytes), count_text(shard.tensors, "tensor"),
@@ -210,13 +210,13 @@ std::string rounding_text(const MergeSummary& summary) {
   if (summary.elements == 0) return "no element";
   const double part =
       100.0 * static_cast<double>(summary.rounded) / static_cast<double>(summary.elements);
-  return fmt::format("{:.1f} % of {} elements, {} clipped, {} NaN or Inf", part,
+  return fmt::format("{:.1f} % of {} elements, once; {} clipped, {} NaN or Inf", part,
                      large_count(summary.elements), summary.clipped, summary.nonfinite);
 }
 
 std::string speed_text(const MergeSummary& summary) {
   if (!(summary.seconds > 0)) return {};
-  const double bytes = static_cast<double>(summary.bytes_read + summary.bytes_written);
+  const auto bytes = static_cast<double>(summary.bytes_read + summary.bytes_written);
   return fmt::format(", {}/s read and written",
                      human_bytes(static_cast<std::uint64_t>(bytes / summary.seconds)));
 }
@@ -271,7 +271,9 @@ std::string plan_text(const PlanReport& report, std::size_t width, bool verbose)
                width);
   text += fact("time",
                report.seconds ? "about " + human_seconds(*report.seconds)
-                              : std::string("unknown: nothing could be read to measure"),
+                              : std::string(report.problems.empty()
+                                                ? "unknown: nothing could be read to measure"
+                                                : "not estimated"),
                width);
   text += warnings_text(report.warnings, width, verbose);
   if (!report.problems.empty()) {
@@ -291,7 +293,7 @@ std::string merge_text(const MergeSummary& summary, std::size_t width, bool verb
   text += fact("tensors",
                tensor_counts(summary.merged, summary.copied, summary.cast, summary.dropped), width);
   text += dropped_text(summary.plan.dropped, width, verbose);
-  text += fact("rounding", rounding_text(summary), width);
+  text += fact("rounded", rounding_text(summary), width);
   text += fact("read", against_plan(summary.bytes_read, summary.plan.bytes_read), width);
   text += fact("written", against_plan(summary.bytes_written, summary.plan.bytes_out), width);
   text += fact("memory",

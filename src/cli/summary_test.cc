@@ -124,9 +124,9 @@ TEST(CliSummary, PlanTellsSecondReadsWarningsAndProblems) {
   plan.problems.emplace_back(ErrorCode::Mismatch, "a");
   plan.problems.emplace_back(ErrorCode::Mismatch, "b");
   const std::string text = plan_text(plan, 80, false);
-  expect_all(
-      text, {"131.5 GB, of 130.5 GB of inputs", "time      unknown", "warning   warning number 4\n",
-             "and 4 more; -v lists them all", "2 problems; merge refuses this recipe"});
+  expect_all(text, {"131.5 GB, of 130.5 GB of inputs", "time      not estimated",
+                    "warning   warning number 4\n", "and 4 more; -v lists them all",
+                    "2 problems; merge refuses this recipe"});
   EXPECT_EQ(text.find("warning number 5"), std::string::npos);
   const std::string whole = plan_text(plan, 80, true);
   expect_all(whole, {"warning number 8", "layers.39.self_attn.rotary_emb.inv_freq",
@@ -146,7 +146,7 @@ TEST(CliSummary, MergeOfThePublishedKeyIsOneScreen) {
                 "First angles                                    node 1  node 2  node 3  node 4\n",
                 "  model.layers.0.self_attn.q_proj.weight         28.65   28.65   28.65   28.65\n",
                 "tensors   360 merged, 3 copied, 0 cast, 40 dropped\n",
-                "rounding  99.1 % of 13.0 billion elements, 0 clipped, 0 NaN or Inf\n",
+                "rounded   99.1 % of 13.0 billion elements, once; 0 clipped, 0 NaN or Inf\n",
                 "read      130.5 GB, as planned\n",
                 "written   26.0 GB, as planned\n",
                 "memory    431.2 MB at the peak of 512.0 MB allowed\n",
@@ -176,7 +176,7 @@ TEST(CliSummary, MergeWithoutAnglesOrConfig) {
   merge.output = "a \"b\"";
   const std::string text = merge_text(merge, 80, false);
   EXPECT_EQ(text.find("angle"), std::string::npos);
-  expect_all(text, {"rounding  no element\n", "time      0.0 s\n", "load_file(\"a \\\"b\\\"\""});
+  expect_all(text, {"rounded   no element\n", "time      0.0 s\n", "load_file(\"a \\\"b\\\"\""});
 }
 
 TEST(CliSummary, ManyNodesAreCutUnlessAskedFor) {

@@ -15,7 +15,8 @@ Factors::Factors(const Program& program) : products_(program.operands.size()) {
     Product& product = products_[i].emplace();
     product.rank = static_cast<std::size_t>(operand.update->rank);
     product.columns = static_cast<std::size_t>(program.columns());
-    product.u.resize(static_cast<std::size_t>(program.rows()) * product.rank);
+    const auto rows = static_cast<std::size_t>(operand.elements) / product.columns;
+    product.u.resize(rows * product.rank);
     v.resize(product.rank * product.columns);
     load_factors(*operand.adapter, *operand.update, operand.transposed, product.u, v);
     product.packed_v.resize(packed_size(product.rank, product.columns));
@@ -53,7 +54,7 @@ GrainView::GrainView(const Program& program, const Factors& factors, const Tile&
   auto* to = reinterpret_cast<float*>(space_.products.data());
   for (std::size_t i = 0; i < products_.size(); ++i) {
     const Factors::Product* product = factors.of(i);
-    if (product == nullptr) continue;
+    if (product == nullptr || !program.blocks[tile.block].has(program.operands[i])) continue;
     low_rank(product->u.data(), product->packed_v.data(), product->rank, product->columns,
              tile.first + offset, count, to);
     products_[i] = to;
@@ -61,17 +62,19 @@ GrainView::GrainView(const Program& program, const Factors& factors, const Tile&
   }
 }
 
-const std::vector<const double*>& GrainView::chunk(std::size_t begin, std::size_t count,
-                                                   bool finite_only) {
+const std::vector<const double*>& GrainView::chunk(std::size_t begin, std::size_t count, As as) {
   auto* to = reinterpret_cast<double*>(space_.chunks.data());
   for (std::size_t i = 0; i < pointers_.size(); ++i, to += kChunk) {
     if (products_[i] != nullptr) {
       widen(Dtype::F32, reinterpret_cast<const std::byte*>(products_[i] + begin), count, to);
+    } else if (tile_.operands[i] == nullptr) {  // it lacks these rows
+      std::fill_n(to, padded(count), 0.0);
     } else {
       const Dtype dtype = program_.operands[i].dtype;
-      widen(dtype, tile_.operands[i] + (offset_ + begin) * size_of(dtype), count, to);
+      const std::byte* const from = tile_.operands[i] + (offset_ + begin) * size_of(dtype);
+      (as == As::Exact ? widen : widen_to_24_bits)(dtype, from, count, to);
     }
-    if (finite_only) {
+    if (as == As::FiniteOnly) {
       std::replace_if(
           to, to + count, [](double value) { return !std::isfinite(value); }, 0.0);
     }
@@ -86,7 +89,8 @@ void measure(GrainView& grain, bool finite_only, std::span<double> sums) {
   std::fill_n(lanes.begin(), pairs(operands) * kLanes, 0.0);
   for (std::size_t begin = 0; begin < grain.count(); begin += kChunk) {
     const std::size_t count = std::min(kChunk, grain.count() - begin);
-    const auto& vectors = grain.chunk(begin, count, finite_only);
+    const auto& vectors = grain.chunk(
+        begin, count, finite_only ? GrainView::As::FiniteOnly : GrainView::As::Measured);
     gram(vectors.data(), operands, padded(count), lanes.data());
   }
   for (std::size_t pair = 0; pair < pairs(operands); ++pair) {
@@ -99,7 +103,7 @@ RoundingCounts blend_grain(GrainView& grain, std::span<const double> coefficient
   RoundingCounts counts;
   for (std::size_t begin = 0; begin < grain.count(); begin += kChunk) {
     const std::size_t count = std::min(kChunk, grain.count() - begin);
-    const auto& vectors = grain.chunk(begin, count);
+    const auto& vectors = grain.chunk(begin, count, GrainView::As::Exact);
     blend(vectors.data(), coefficients.data(), coefficients.size(), count, dtype,
           to + begin * size_of(dtype), counts);
   }

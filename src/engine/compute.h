@@ -55,9 +55,13 @@ class GrainView {
   std::size_t operands() const { return program_.operands.size(); }
   std::vector<double>& lanes() { return space_.lanes; }
   // Elements [begin, begin + count) of the grain, at most a chunk, of every operand, padded with
-  // zeros. With `finite_only`, NaN and Inf are 0. Valid until the next call.
-  const std::vector<const double*>& chunk(std::size_t begin, std::size_t count,
-                                          bool finite_only = false);
+  // zeros. Valid until the next call.
+  enum class As {
+    Exact,      // for the weighted sum
+    Measured,   // at most 24 significant bits, for inner products
+    FiniteOnly  // the same, with NaN and Inf as 0
+  };
+  const std::vector<const double*>& chunk(std::size_t begin, std::size_t count, As as);
 
  private:
   const Program& program_;

@@ -67,30 +67,35 @@ class Engine {
     factor_bytes_ += factors.bytes_read();
     const std::uint64_t keep = kept_tiles(program, plan_.memory);
     const std::size_t n = program.operands.size();
-    std::vector<double> sums(static_cast<std::size_t>(grain_count(program, program.elements)) *
-                             pairs(n));
+    std::vector<double> sums(
+        static_cast<std::size_t>(grains_before(program, program.blocks.size())) * pairs(n));
     std::vector<Tile> kept;
-    const std::uint64_t tiles = tile_count(program, plan_.memory);
-    for (std::uint64_t t = 0; t < tiles; ++t) {
+    const std::size_t measured = measured_tiles(program, plan_.memory).size();
+    for (std::size_t t = 0; t < measured; ++t) {
       Tile tile = next_tile();
       measure_tile(program, factors, tile, sums);
-      if (t < keep) {
+      if (kept.size() < keep && program.blocks[tile.block].written) {
         kept.push_back(std::move(tile));
       } else {
         reader_.release(tile);
       }
     }
-    const std::vector<double> gram = full_gram(sums, n);
-    Solution solution = solve(program, gram);
+    const std::vector<std::vector<double>> grams = full_grams(program, sums);
+    Solution solution = solve(program, grams);
     TensorFacts facts;
-    std::vector<double> coefficients;
-    for (const double value : solution.coefficients)
-      coefficients.push_back(blend_coefficient(value));
-    for (std::size_t i = 0; i < n; ++i) facts.norms.push_back(std::sqrt(gram[i * n + i]));
-    for (std::uint64_t t = 0; t < tiles; ++t) {
-      blend_tile(program, factors, t < keep ? kept[t] : next_tile(), coefficients, facts);
+    for (std::size_t i = 0; i < n; ++i) {
+      double square = 0;
+      for (const std::vector<double>& gram : grams) square += gram[i * n + i];
+      facts.norms.push_back(std::sqrt(square));
     }
-    facts.coefficients = std::move(coefficients);
+    const std::size_t written = written_tiles(program, plan_.memory).size();
+    for (std::size_t t = 0; t < written; ++t) {
+      const Tile tile = t < keep ? kept[t] : next_tile();
+      blend_tile(program, factors, tile, solution.coefficients[tile.block], facts);
+    }
+    facts.coefficients =
+        solution.coefficients.empty() ? std::vector<double>(n, 0.0) : solution.coefficients.front();
+    if (solution.coefficients.size() > 1) facts.blocks = std::move(solution.coefficients);
     facts.norm = solution.norm;
     facts.nodes = std::move(solution.nodes);
     return facts;
@@ -100,8 +105,8 @@ class Engine {
     const Factors none(program);
     TensorFacts facts;
     facts.coefficients = {1.0};
-    const std::uint64_t tiles = tile_count(program, plan_.memory);
-    for (std::uint64_t t = 0; t < tiles; ++t) {
+    const std::size_t tiles = written_tiles(program, plan_.memory).size();
+    for (std::size_t t = 0; t < tiles; ++t) {
       blend_tile(program, none, next_tile(), facts.coefficients, facts);
     }
     return facts;
@@ -110,8 +115,8 @@ class Engine {
   TensorFacts run_copy(const Program& program) {
     TensorFacts facts;
     facts.coefficients = {1.0};
-    const std::uint64_t tiles = tile_count(program, plan_.memory);
-    for (std::uint64_t t = 0; t < tiles; ++t) {
+    const std::size_t tiles = written_tiles(program, plan_.memory).size();
+    for (std::size_t t = 0; t < tiles; ++t) {
       const Tile tile = next_tile();
       std::atomic<std::uint64_t> nonfinite = 0;
       each_grain(program, tile, [&](std::uint64_t offset, std::size_t count, std::size_t) {
@@ -124,9 +129,9 @@ class Engine {
   }
 
   TensorFacts run_same(const Program& program) {
-    const std::uint64_t tiles = tile_count(program, plan_.memory);
+    const std::size_t tiles = written_tiles(program, plan_.memory).size();
     const std::size_t width = size_of(program.dtype);
-    for (std::uint64_t t = 0; t < tiles; ++t) {
+    for (std::size_t t = 0; t < tiles; ++t) {
       const Tile tile = next_tile();
       for (std::size_t i = 1; i < program.operands.size(); ++i) {
         const std::byte* const a = tile.operands[0];
@@ -171,8 +176,9 @@ class Engine {
     const std::size_t n = program.operands.size();
     each_grain(program, tile, [&](std::uint64_t offset, std::size_t count, std::size_t worker) {
       GrainView grain(program, factors, tile, offset, count, workspaces_[worker]);
-      const auto grain_index =
-          static_cast<std::size_t>((tile.first + offset) / grain_elements(program));
+      const std::uint64_t in_block = tile.first - program.blocks[tile.block].first + offset;
+      const auto grain_index = static_cast<std::size_t>(grains_before(program, tile.block) +
+                                                        in_block / grain_elements(program));
       const std::span<double> into(sums.data() + grain_index * pairs(n), pairs(n));
       measure(grain, false, into);
       for (std::size_t i = 0; i < n; ++i) {
@@ -217,18 +223,24 @@ class Engine {
 
   // ------------------------------------------------------------ numbers
 
-  // Grains are added up in their order, whatever thread measured them.
-  static std::vector<double> full_gram(const std::vector<double>& sums, std::size_t n) {
-    std::vector<double> totals(pairs(n), 0.0);
-    for (std::size_t at = 0; at < sums.size(); at += pairs(n)) {
-      for (std::size_t pair = 0; pair < pairs(n); ++pair) totals[pair] += sums[at + pair];
+  // Grains are added up in their order, whatever thread measured them; one matrix per block.
+  static std::vector<std::vector<double>> full_grams(const Program& program,
+                                                     const std::vector<double>& sums) {
+    const std::size_t n = program.operands.size();
+    std::vector<std::vector<double>> grams;
+    for (std::size_t b = 0; b < program.blocks.size(); ++b) {
+      std::vector<double> totals(pairs(n), 0.0);
+      for (std::uint64_t g = grains_before(program, b); g < grains_before(program, b + 1); ++g) {
+        const double* const grain = sums.data() + static_cast<std::size_t>(g) * pairs(n);
+        for (std::size_t pair = 0; pair < pairs(n); ++pair) totals[pair] += grain[pair];
+      }
+      std::vector<double>& gram = grams.emplace_back(n * n);
+      for (std::size_t i = 0; i < n; ++i) {
+        for (std::size_t j = i; j < n; ++j)
+          gram[i * n + j] = gram[j * n + i] = totals[pair_index(i, j, n)];
+      }
     }
-    std::vector<double> gram(n * n);
-    for (std::size_t i = 0; i < n; ++i) {
-      for (std::size_t j = i; j < n; ++j)
-        gram[i * n + j] = gram[j * n + i] = totals[pair_index(i, j, n)];
-    }
-    return gram;
+    return grams;
   }
 
   // NaN and Inf among stored elements of the first operand; stops at the first unless they are
@@ -252,7 +264,8 @@ class Engine {
   [[noreturn]] static void fail_nonfinite(const Program& program, std::uint64_t element,
                                           const std::string& source) {
     throw Error(
-        ErrorCode::NonFinite, fmt::format("`{}` has NaN or Inf in `{}`", source, program.tensor),
+        ErrorCode::NonFinite,
+        fmt::format("`{}` has NaN, Inf or a value beyond float32 in `{}`", source, program.tensor),
         TensorPlace{program.tensor, element, source},
         "the input is damaged; --allow-nonfinite carries such elements through and counts them");
   }
@@ -262,7 +275,7 @@ class Engine {
     std::uint64_t element = first;
     for (std::size_t begin = 0; begin < grain.count(); begin += kChunk) {
       const std::size_t count = std::min(kChunk, grain.count() - begin);
-      const double* const values = grain.chunk(begin, count)[operand];
+      const double* const values = grain.chunk(begin, count, GrainView::As::Measured)[operand];
       const auto* const bad =
           std::find_if(values, values + count, [](double value) { return !std::isfinite(value); });
       if (bad == values + count) continue;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
+#include <utility>
 
 namespace thorns {
 namespace {
@@ -24,52 +26,129 @@ void add(Vector& to, double scale, const Vector& from) {
   for (std::size_t i = 0; i < to.size(); ++i) to[i] += scale * from[i];
 }
 
-Vector solve_sum(const SumNode& sum, const std::vector<Vector>& points, std::size_t n) {
-  Vector point(n, 0.0);
-  for (const SumNode::Term& term : sum.terms) {
-    if (term.is_operand) {
-      point[term.index] += term.scale;
-    } else {
-      add(point, term.scale, points[term.index]);
-    }
-  }
-  return point;
-}
+// A node: its coefficients in every block that it has.
+using Point = std::vector<std::optional<Vector>>;
 
-Vector solve_method(const MethodNode& node, const std::vector<Vector>& points,
-                    std::span<const double> gram, std::size_t n, std::vector<NodeFacts>& facts) {
-  const std::size_t models = node.models.size();
-  Vector products(models * models);
-  for (std::size_t i = 0; i < models; ++i) {
-    for (std::size_t j = i; j < models; ++j) {
-      const double product = inner(points[node.models[i]], points[node.models[j]], gram);
-      // A square is never negative, whatever rounding says.
-      products[i * models + j] = products[j * models + i] =
-          i == j ? std::max(0.0, product) : product;
+class Solver {
+ public:
+  Solver(const Program& program, std::span<const Vector> grams)
+      : program_(program), grams_(grams), n_(program.operands.size()) {}
+
+  Solution run() {
+    for (const ProgramNode& node : program_.nodes) {
+      points_.push_back(node.sum ? solve_sum(*node.sum) : solve_method(*node.method));
     }
+    double square = 0;
+    for (std::size_t b = 0; b < grams_.size(); ++b) {
+      if (!program_.blocks[b].written) break;
+      const Vector& x = *points_.back()[b];
+      solution_.coefficients.push_back(x);
+      square += inner(x, x, grams_[b]);
+    }
+    solution_.norm = std::sqrt(std::max(0.0, square));
+    return std::move(solution_);
   }
-  const Coefficients found =
-      node.method->coefficients(Gram(products, models), node.weights, node.parameters);
-  Vector point(n, 0.0);
-  for (std::size_t i = 0; i < models; ++i) add(point, found.values[i], points[node.models[i]]);
-  facts.push_back({node.recipe_node, found.values, found.angle, found.fell_back});
-  return point;
-}
+
+ private:
+  bool is_zero_rule() const { return program_.vocabulary == VocabularyRule::Zero; }
+
+  Point solve_sum(const SumNode& sum) const {
+    Point point(grams_.size());
+    for (std::size_t b = 0; b < grams_.size(); ++b) {
+      Vector x(n_, 0.0);
+      bool whole = true;
+      for (const SumNode::Term& term : sum.terms) {
+        const bool present = term.is_operand ? program_.blocks[b].has(program_.operands[term.index])
+                                             : points_[term.index][b].has_value();
+        whole = whole && present;
+        if (!present) continue;
+        if (term.is_operand) {
+          x[term.index] += term.scale;
+        } else {
+          add(x, term.scale, *points_[term.index][b]);
+        }
+      }
+      if (whole || is_zero_rule()) point[b] = std::move(x);
+    }
+    return point;
+  }
+
+  bool all_have(const MethodNode& node, std::size_t block) const {
+    return std::all_of(node.models.begin(), node.models.end(),
+                       [&](std::size_t model) { return points_[model][block].has_value(); });
+  }
+
+  Point solve_method(const MethodNode& node) {
+    const std::size_t models = node.models.size();
+    Vector products(models * models, 0.0);
+    for (std::size_t i = 0; i < models; ++i) {
+      for (std::size_t j = i; j < models; ++j) {
+        double product = 0;
+        for (std::size_t b = 0; b < grams_.size(); ++b) {
+          if (!all_have(node, b)) continue;
+          product += inner(*points_[node.models[i]][b], *points_[node.models[j]][b], grams_[b]);
+        }
+        // A square is never negative, whatever rounding says.
+        products[i * models + j] = products[j * models + i] =
+            i == j ? std::max(0.0, product) : product;
+      }
+    }
+    const Coefficients found =
+        node.method->coefficients(Gram(products, models), node.weights, node.parameters);
+    solution_.nodes.push_back({node.recipe_node, found.values, found.angle, found.fell_back});
+    Point point(grams_.size());
+    for (std::size_t b = 0; b < grams_.size(); ++b) {
+      if (all_have(node, b)) {
+        point[b] = combine(node, found.values, b);
+      } else if (program_.vocabulary == VocabularyRule::Union) {
+        const Vector shares = shares_of(node, b);
+        if (!shares.empty()) point[b] = combine(node, shares, b);
+      }
+    }
+    return point;
+  }
+
+  Vector combine(const MethodNode& node, const Vector& values, std::size_t block) const {
+    Vector x(n_, 0.0);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      const std::optional<Vector>& model = points_[node.models[i]][block];
+      if (model) add(x, values[i], *model);
+    }
+    return x;
+  }
+
+  // The weights of the models that have the block, among themselves; empty where none has it.
+  Vector shares_of(const MethodNode& node, std::size_t block) const {
+    Vector shares(node.models.size(), 0.0);
+    double sum = 0;
+    double count = 0;
+    for (std::size_t i = 0; i < shares.size(); ++i) {
+      if (!points_[node.models[i]][block]) continue;
+      shares[i] = node.weights[i];
+      sum += shares[i];
+      ++count;
+    }
+    if (count == 0) return {};
+    // One model's rows are taken as they are, whatever its weight; so are equal shares of several
+    // whose weights cancel out.
+    for (std::size_t i = 0; i < shares.size(); ++i) {
+      if (!points_[node.models[i]][block]) continue;
+      shares[i] = count == 1 || sum == 0 ? 1 / count : shares[i] / sum;
+    }
+    return shares;
+  }
+
+  const Program& program_;
+  std::span<const Vector> grams_;
+  std::size_t n_;
+  std::vector<Point> points_;
+  Solution solution_;
+};
 
 }  // namespace
 
-Solution solve(const Program& program, std::span<const double> gram) {
-  const std::size_t n = program.operands.size();
-  Solution solution;
-  std::vector<Vector> points;
-  points.reserve(program.nodes.size());
-  for (const ProgramNode& node : program.nodes) {
-    points.push_back(node.sum ? solve_sum(*node.sum, points, n)
-                              : solve_method(*node.method, points, gram, n, solution.nodes));
-  }
-  solution.coefficients = points.back();
-  solution.norm = std::sqrt(std::max(0.0, inner(points.back(), points.back(), gram)));
-  return solution;
+Solution solve(const Program& program, std::span<const std::vector<double>> grams) {
+  return Solver(program, grams).run();
 }
 
 }  // namespace thorns

@@ -34,15 +34,16 @@ void Unmap::operator()(std::byte* memory) const { ::munmap(memory, size); }
 TileReader::TileReader(const Plan& plan, std::size_t readers) : plan_(plan) {
   for (std::size_t p = 0; p < plan.programs.size(); ++p) {
     const Program& program = plan.programs[p];
-    const std::uint64_t tile = tile_elements(program, plan.memory);
-    const auto add = [&](std::uint64_t begin) {
-      for (std::uint64_t first = begin; first < program.elements; first += tile) {
-        loads_.push_back(
-            {static_cast<std::uint32_t>(p), first, std::min(tile, program.elements - first)});
-      }
+    const auto add = [&](const std::vector<TileSpan>& tiles, std::size_t from) {
+      for (std::size_t t = from; t < tiles.size(); ++t)
+        loads_.push_back({static_cast<std::uint32_t>(p), tiles[t]});
     };
-    add(0);
-    if (program.kind == ProgramKind::Blend) add(kept_tiles(program, plan.memory) * tile);
+    if (program.kind == ProgramKind::Blend) {
+      add(measured_tiles(program, plan.memory), 0);
+      add(written_tiles(program, plan.memory), kept_tiles(program, plan.memory));
+    } else {
+      add(written_tiles(program, plan.memory), 0);
+    }
   }
   slots_ = Buffer(plan.memory.slots * static_cast<std::size_t>(plan.memory.slot_bytes));
   for (std::size_t i = 0; i < plan.memory.slots; ++i) {
@@ -68,18 +69,19 @@ bool TileReader::start_load() {
   auto pending = std::make_shared<Pending>();
   pending->load = next_load_++;
   pending->tile.slot = free_.back();
-  pending->tile.first = load.first;
-  pending->tile.count = load.count;
+  pending->tile.first = load.span.first;
+  pending->tile.count = load.span.count;
+  pending->tile.block = load.span.block;
   free_.pop_back();
   const std::byte* at = slots_.data() + pending->tile.slot * plan_.memory.slot_bytes;
   for (const Operand& operand : program.operands) {
-    if (operand.is_product()) {
+    if (operand.is_product() || !program.blocks[load.span.block].has(operand)) {
       pending->tile.operands.push_back(nullptr);
       ++pending->finished;
       continue;
     }
     pending->tile.operands.push_back(at);
-    at += aligned(static_cast<std::size_t>(load.count) * size_of(operand.dtype));
+    at += aligned(static_cast<std::size_t>(load.span.count) * size_of(operand.dtype));
   }
   pending_.push_back(std::move(pending));
   return true;
@@ -88,18 +90,19 @@ bool TileReader::start_load() {
 // Tells the system of loads to come, so that the disk works while threads copy. Without the lock.
 void TileReader::advise(std::size_t load) {
   const Program& program = plan_.programs[loads_[load].program];
+  const TileSpan& span = loads_[load].span;
   for (const Operand& operand : program.operands) {
-    if (operand.is_product()) continue;
-    operand.source->will_need(operand.tensor, loads_[load].first, loads_[load].count);
+    if (operand.is_product() || !program.blocks[span.block].has(operand)) continue;
+    operand.source->will_need(operand.tensor, span.first, span.count);
   }
 }
 
 void TileReader::read_operand(const Load& load, const Tile& tile, std::size_t operand) {
   const Operand& from = plan_.programs[load.program].operands[operand];
-  const std::size_t bytes = static_cast<std::size_t>(load.count) * size_of(from.dtype);
+  const std::size_t bytes = static_cast<std::size_t>(load.span.count) * size_of(from.dtype);
   // The tile is const to everybody but the thread that fills it.
   auto* const to = const_cast<std::byte*>(tile.operands[operand]);
-  from.source->read(from.tensor, load.first, {to, bytes});
+  from.source->read(from.tensor, load.span.first, {to, bytes});
 }
 
 void TileReader::work() {
@@ -146,7 +149,7 @@ void TileReader::work() {
       return;
     }
     const Operand& from = plan_.programs[load.program].operands[operand];
-    bytes_read_ += load.count * size_of(from.dtype);
+    bytes_read_ += load.span.count * size_of(from.dtype);
     if (++found->finished == found->tile.operands.size()) is_ready_.notify_all();
   }
 }

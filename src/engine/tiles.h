@@ -13,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include "plan/memory.h"
 #include "plan/plan.h"
 
 namespace thorns {
@@ -41,7 +42,9 @@ struct Tile {
   std::size_t slot = 0;
   std::uint64_t first = 0;
   std::uint64_t count = 0;
-  std::vector<const std::byte*> operands;  // like Program::operands; null for products
+  std::size_t block = 0;
+  // Like Program::operands; null for products, and for operands that lack the block.
+  std::vector<const std::byte*> operands;
 };
 
 class TileReader {
@@ -63,8 +66,7 @@ class TileReader {
  private:
   struct Load {  // one tile of the sequence
     std::uint32_t program = 0;
-    std::uint64_t first = 0;
-    std::uint64_t count = 0;
+    TileSpan span;
   };
   struct Pending {  // a load that has a slot
     Tile tile;

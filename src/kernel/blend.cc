@@ -124,7 +124,7 @@ HWY_INLINE Doubles Sum(const double* const* vectors, const double* coefficients,
   const DD dd;
   auto sum = hn::Zero(dd);
   for (std::size_t i = 0; i < n; ++i)
-    sum = hn::MulAdd(hn::Set(dd, coefficients[i]), hn::LoadU(dd, vectors[i] + e), sum);
+    sum = hn::Add(sum, hn::Mul(hn::Set(dd, coefficients[i]), hn::LoadU(dd, vectors[i] + e)));
   return sum;
 }
 
@@ -189,13 +189,6 @@ void count_nonfinite(const double* const* vectors, const double* coefficients, s
 }
 
 }  // namespace
-
-double blend_coefficient(double value) {
-  if (!std::isfinite(value) || value == 0) return value;
-  int exponent = 0;
-  const double fraction = std::frexp(value, &exponent);
-  return std::ldexp(std::nearbyint(std::ldexp(fraction, 29)), exponent - 29);
-}
 
 void blend(const double* const* vectors, const double* coefficients, std::size_t n,
            std::size_t count, Dtype dtype, std::byte* to, RoundingCounts& counts) {

@@ -24,15 +24,17 @@ inline constexpr std::size_t kChunk = 512;
 inline constexpr std::size_t kLanes = 8;
 inline std::size_t padded(std::size_t count) { return (count + kLanes - 1) / kLanes * kLanes; }
 
-// Stored elements as float64, followed by zeros up to padded(count). F16, BF16 and F32 are exact;
-// F64 is rounded to float32 first, so that 24 significant bits are all that any value has. The
-// dtype must be blendable.
+// Stored elements as float64, exactly, followed by zeros up to padded(count). The dtype must be
+// blendable.
 void widen(Dtype dtype, const std::byte* from, std::size_t count, double* to);
+// The same with F64 rounded to float32: 24 significant bits are all that any value has.
+void widen_to_24_bits(Dtype dtype, const std::byte* from, std::size_t count, double* to);
 
-// Adds the inner products of every pair (i <= j) of `vectors` (`count` elements each, padded) to
-// `lanes`, in float64: products of two values of 24 bits are exact in it. Lane l of a pair sums the
-// elements whose index is l modulo kLanes, in order, so the bits do not depend on the width of the
-// CPU's vectors. `lanes` has pairs(n) * kLanes entries, pair-major; pairs are ordered (0,0) (0,1)
+// Adds the inner products of every pair (i <= j) of `vectors` (`count` elements each, padded, of at
+// most 24 significant bits) to `lanes`, in float64: products of two such values are exact in it.
+// Lane l of a pair sums the elements whose index is l modulo kLanes, in order, so the bits do not
+// depend on the width of the CPU's vectors. `lanes` has pairs(n) * kLanes entries, pair-major;
+// pairs are ordered (0,0) (0,1)
 // ... (0,n-1) (1,1) ...
 void gram(const double* const* vectors, std::size_t n, std::size_t count, double* lanes);
 inline std::size_t pairs(std::size_t n) { return n * (n + 1) / 2; }
@@ -52,8 +54,11 @@ inline std::size_t packed_size(std::size_t rank, std::size_t columns) {
 void pack_panels(const float* v, std::size_t rank, std::size_t columns, float* packed);
 
 // Elements [first, first + count) of the row-major product U * V, U rows x rank (row-major), V
-// packed. Each element is one chain of fused multiply-adds over the rank, in order, in float32:
-// every CPU gives the same bits, emulated exactly where it has no fused multiply-add.
+// packed, in float32. Every kRankBlock steps of the rank are one chain of fused multiply-adds, in
+// order; the chains are added up with their rounding errors kept (Knuth's two-sum), so that the
+// error does not grow with the rank. Every CPU gives the same bits, emulated exactly where it has
+// no fused multiply-add.
+inline constexpr std::size_t kRankBlock = 16;
 void low_rank(const float* u, const float* packed_v, std::size_t rank, std::size_t columns,
               std::uint64_t first, std::size_t count, float* to);
 
@@ -64,14 +69,9 @@ struct RoundingCounts {
   std::uint64_t nonfinite = 0;  // the stored value is NaN or Inf (clipped ones included)
 };
 
-// Coefficients are used with 29 significant bits: times a value of 24 bits they are exact in
-// float64, so that the weighted sum has the same bits with and without fused multiply-add. The
-// relative error is 2^-30.
-double blend_coefficient(double value);
-
 // to[e] = round(sum over i of coefficients[i] * vectors[i][e]) for `count` elements (vectors
-// padded): the sum runs in order in float64 and is rounded once to `dtype` (F32, F16 or BF16).
-// Coefficients must come from blend_coefficient().
+// padded): each product and each addition is rounded to float64, in order and never fused, and the
+// sum is rounded once to `dtype` (F32, F16 or BF16).
 void blend(const double* const* vectors, const double* coefficients, std::size_t n,
            std::size_t count, Dtype dtype, std::byte* to, RoundingCounts& counts);
 

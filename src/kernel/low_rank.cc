@@ -14,18 +14,28 @@ HWY_BEFORE_NAMESPACE();
 namespace thorns {
 namespace HWY_NAMESPACE {
 
-// kRows rows of U times two vectors of a panel's columns, starting at column `c` of the panel. The
-// panel is short enough to stay in the first-level cache while all rows pass over it.
+// sum += value, the rounding error of that into `error` (two-sum: Knuth 1969).
+HWY_INLINE void AddTo(float* sum, hn::Vec<DF> value, float* error) {
+  const DF d;
+  const auto before = hn::LoadU(d, sum);
+  const auto after = hn::Add(before, value);
+  const auto added = hn::Sub(after, before);
+  const auto lost = hn::Add(hn::Sub(before, hn::Sub(after, added)), hn::Sub(value, added));
+  hn::StoreU(after, d, sum);
+  hn::StoreU(hn::Add(hn::LoadU(d, error), lost), d, error);
+}
+
+// One block of ranks [first, last) of Rows.
 template <std::size_t kRows>
-HWY_INLINE void Rows(const float* u, const float* panel, std::size_t rank, std::size_t c,
-                     float* const* to) {
+HWY_INLINE void Block(const float* u, const float* panel, std::size_t rank, std::size_t first,
+                      std::size_t last, std::size_t c, float* const* to, float (*errors)[kPanel]) {
   const DF d;
   const std::size_t step = hn::Lanes(d);
   hn::Vec<DF> low[kRows];
   hn::Vec<DF> high[kRows];
 #pragma GCC unroll 8
   for (std::size_t r = 0; r < kRows; ++r) low[r] = high[r] = hn::Zero(d);
-  for (std::size_t k = 0; k < rank; ++k) {
+  for (std::size_t k = first; k < last; ++k) {
     const auto v_low = hn::LoadU(d, panel + k * kPanel + c);
     const auto v_high = hn::LoadU(d, panel + k * kPanel + c + step);
 #pragma GCC unroll 8
@@ -37,11 +47,38 @@ HWY_INLINE void Rows(const float* u, const float* panel, std::size_t rank, std::
   }
 #pragma GCC unroll 8
   for (std::size_t r = 0; r < kRows; ++r) {
-    hn::StoreU(low[r], d, to[r] + c);
-    hn::StoreU(high[r], d, to[r] + c + step);
+    if (first > 0) {
+      AddTo(to[r] + c, low[r], errors[r]);
+      AddTo(to[r] + c + step, high[r], errors[r] + step);
+    } else {
+      hn::StoreU(low[r], d, to[r] + c);
+      hn::StoreU(high[r], d, to[r] + c + step);
+    }
   }
 }
 
+// kRows rows of U times two vectors of a panel's columns, starting at column `c` of the panel. The
+// panel is short enough to stay in the first-level cache while all rows pass over it.
+template <std::size_t kRows>
+HWY_INLINE void Rows(const float* u, const float* panel, std::size_t rank, std::size_t c,
+                     float* const* to) {
+  const DF d;
+  const std::size_t step = hn::Lanes(d);
+  if (rank <= kRankBlock) {
+    Block<kRows>(u, panel, rank, 0, rank, c, to, nullptr);
+    return;
+  }
+  HWY_ALIGN float errors[kRows][kPanel] = {};
+  for (std::size_t first = 0; first < rank; first += kRankBlock) {
+    Block<kRows>(u, panel, rank, first, std::min(rank, first + kRankBlock), c, to, errors);
+  }
+  for (std::size_t r = 0; r < kRows; ++r) {
+    for (const std::size_t at : {std::size_t{0}, step}) {
+      float* const sum = to[r] + c + at;
+      hn::StoreU(hn::Add(hn::LoadU(d, sum), hn::LoadU(d, errors[r] + at)), d, sum);
+    }
+  }
+}
 // Rows that are computed together: as many as keep their sums in registers.
 inline constexpr std::size_t kRowBlock =
     HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL ? 8 : 4;

@@ -86,7 +86,7 @@ double round_to(Dtype dtype, double value) {
 
 void store(Dtype dtype, double value, std::vector<std::byte>& to) {
   const double rounded = round_to(dtype, value);
-  std::uint32_t bits = std::bit_cast<std::uint32_t>(static_cast<float>(rounded));  // exact
+  auto bits = std::bit_cast<std::uint32_t>(static_cast<float>(rounded));  // exact
   std::size_t size = 4;
   if (dtype == Dtype::BF16) {
     bits >>= 16;

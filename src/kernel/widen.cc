@@ -114,7 +114,7 @@ void widen_whole(Dtype dtype, const std::byte* from, std::size_t count, double* 
       HWY_DYNAMIC_DISPATCH(WidenHalves)(as<std::uint16_t>(from), count, to);
       return;
     case Dtype::F64:
-      for (std::size_t i = 0; i < count; ++i) to[i] = static_cast<float>(as<double>(from)[i]);
+      std::memcpy(to, from, count * sizeof(double));
       return;
     default:
       HWY_DYNAMIC_DISPATCH(WidenFloats)(as<float>(from), count, to);
@@ -131,6 +131,12 @@ void widen(Dtype dtype, const std::byte* from, std::size_t count, double* to) {
   alignas(64) std::array<std::byte, kLanes * sizeof(double)> rest{};  // zeros are 0 in every type
   std::memcpy(rest.data(), from + whole * size_of(dtype), (count - whole) * size_of(dtype));
   widen_whole(dtype, rest.data(), kLanes, to + whole);
+}
+
+void widen_to_24_bits(Dtype dtype, const std::byte* from, std::size_t count, double* to) {
+  widen(dtype, from, count, to);
+  if (dtype != Dtype::F64) return;
+  for (std::size_t i = 0; i < count; ++i) to[i] = static_cast<double>(static_cast<float>(to[i]));
 }
 
 bool all_finite(Dtype dtype, const std::byte* from, std::size_t count) {

@@ -1,5 +1,6 @@
 #include "output/manifest.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace thorns {
@@ -127,10 +128,10 @@ void ManifestWriter::inputs() {
   for (std::size_t i = 0; i < plan_.leaves.size() && i < plan_.recipe.leaves.size(); ++i) {
     const RecipeLeaf& named = plan_.recipe.leaves[i];
     const Checkpoint& leaf = *plan_.leaves[i];
-    out_(fmt::format(R"({}    {{"name": {}, "where": {}, "architecture": {}, "files": {}}})",
-                     separator, json_string(named.name), json_string(published_where(named.where)),
-                     optional_json(architecture_of(leaf.config())),
-                     files_json(leaf.files(), leaf.path())));
+    out_(fmt::format(
+        R"({}    {{"name": {}, "where": {}, "architecture": {}, "files": {}}})", separator,
+        json_string(named.name), json_string(published_where(named.where, named.path)),
+        optional_json(architecture_of(leaf.config())), files_json(leaf.files(), leaf.path())));
     separator = ",\n";
   }
   out_("\n  ],\n  \"adapters\": [");
@@ -140,7 +141,7 @@ void ManifestWriter::inputs() {
     const Adapter& adapter = *plan_.adapters[i];
     out_(fmt::format(
         R"({}    {{"name": {}, "where": {}, "family": {}, "base_model": {}, "files": {}}})",
-        separator, json_string(named.name), json_string(published_where(named.where)),
+        separator, json_string(named.name), json_string(published_where(named.where, named.path)),
         json_string(adapter.family()), optional_json(published_where(adapter.base_model())),
         files_json(adapter.files(), adapter.path())));
     separator = ",\n";
@@ -194,6 +195,20 @@ std::string ManifestWriter::solved_json(const NodeFacts& facts) const {
       facts.fell_back);
 }
 
+// Where vocabularies differ: rows (first and last) with the coefficients that hold there.
+std::string ManifestWriter::blocks_json(const Program& program, const TensorFacts& facts) const {
+  if (facts.blocks.empty()) return {};
+  const std::uint64_t row = program.elements / program.shape[0];
+  std::string text = R"(, "blocks": [)";
+  for (std::size_t i = 0; i < facts.blocks.size(); ++i) {
+    const Block& block = program.blocks[i];
+    text += fmt::format(R"({}{{"rows": [{}, {}], "coefficients": {}}})", i == 0 ? "" : ", ",
+                        block.first / row, (block.first + block.count) / row - 1,
+                        numbers_json(facts.blocks[i]));
+  }
+  return text + "]";
+}
+
 void ManifestWriter::tensor(std::size_t index, const TensorFacts& facts) {
   const Program& program = plan_.programs[index];
   std::string sources;
@@ -205,12 +220,13 @@ void ManifestWriter::tensor(std::size_t index, const TensorFacts& facts) {
   const bool computed = program.kind == ProgramKind::Blend || program.kind == ProgramKind::Cast;
   out_(fmt::format(
       R"({}    {{"name": {}, "kind": "{}", "dtype": "{}", "shape": {}, "file": {}, )"
-      R"("norm": {}, "rounded": {}, "clipped": {}, "nonfinite": {}, "sources": [{}], "nodes": {}}})",
+      R"("norm": {}, "rounded": {}, "clipped": {}, "nonfinite": {}, "sources": [{}], "nodes": {}{}}})",
       separator_, json_string(program.tensor), kind_name(program.kind), to_string(program.dtype),
       fmt::format("[{}]", fmt::join(program.shape, ", ")),
       json_string(plan_.shards[shard_of_[index]].file), computed ? json_number(facts.norm) : "null",
       facts.rounded, facts.clipped, facts.nonfinite, sources,
-      array_json(facts.nodes, [&](const NodeFacts& node) { return solved_json(node); })));
+      array_json(facts.nodes, [&](const NodeFacts& node) { return solved_json(node); }),
+      blocks_json(program, facts)));
   separator_ = ",\n";
 }
 
@@ -234,6 +250,9 @@ std::uint64_t manifest_bound(const Plan& plan, std::span<const WrittenFile> file
     TensorFacts facts;
     facts.coefficients.assign(program.operands.size(), kLongestDouble);
     facts.norms = facts.coefficients;
+    const auto written = std::count_if(program.blocks.begin(), program.blocks.end(),
+                                       [](const Block& block) { return block.written; });
+    if (written > 1) facts.blocks.assign(static_cast<std::size_t>(written), facts.coefficients);
     facts.norm = kLongestDouble;
     facts.rounded = facts.clipped = facts.nonfinite = program.elements;
     for (const ProgramNode& node : program.nodes) {

@@ -24,9 +24,9 @@ class ManifestWriter {
   // `plan` must outlive this. Pieces go to `out` in order. Nothing here throws but what `out` does.
   ManifestWriter(const Plan& plan, TextSink out);
 
-  void begin();                                                // all that is known before the merge
-  void tensor(std::size_t program, const TensorFacts& facts);  // for every program, in order
-  void end(std::span<const WrittenFile> files);                // all files but the manifest itself
+  void begin();                                              // all that is known before the merge
+  void tensor(std::size_t index, const TensorFacts& facts);  // for every program, in order
+  void end(std::span<const WrittenFile> files);              // all files but the manifest itself
 
  private:
   std::string recipe_json() const;
@@ -35,6 +35,7 @@ class ManifestWriter {
   std::string source_json(const Operand& operand, const TensorFacts& facts,
                           std::size_t index) const;
   std::string solved_json(const NodeFacts& facts) const;
+  std::string blocks_json(const Program& program, const TensorFacts& facts) const;
   void inputs();
 
   const Plan& plan_;

@@ -67,7 +67,7 @@ std::string key_section(const Recipe& recipe) {
 
 std::string origin(const std::string& where, const std::string& path) {
   const auto id = hub_id(where, path);
-  if (!id) return markdown_code(published_where(where), true);
+  if (!id) return markdown_code(published_where(where, path), true);
   return fmt::format("[{}](https://huggingface.co/{})", markdown_text(where), *id);
 }
 
@@ -171,11 +171,12 @@ std::string remake_command(const Plan& plan, const std::string& name) {
   const auto option = [&](const char* flag, const std::string& value) {
     if (!value.empty()) parts.push_back(fmt::format("{} {}", flag, shell_word(value)));
   };
-  const auto bind = [&](const char* flag, const std::string& bound, const std::string& where) {
-    if (bound != where) option(flag, bound + "=" + published_where(where));
+  const auto bind = [&](const char* flag, const auto& input) {
+    const std::string where = published_where(input.where, input.path);
+    if (input.name != where) option(flag, input.name + "=" + where);
   };
-  for (const RecipeLeaf& leaf : recipe.leaves) bind("-m", leaf.name, leaf.where);
-  for (const RecipeAdapter& adapter : recipe.adapters) bind("-a", adapter.name, adapter.where);
+  for (const RecipeLeaf& leaf : recipe.leaves) bind("-m", leaf);
+  for (const RecipeAdapter& adapter : recipe.adapters) bind("-a", adapter);
   option("--dtype", dtype_option(plan));
   const auto& shard_size = recipe.settings.shard_size;
   option("--shard-size", shard_size ? fmt::format("{}", *shard_size) : "");

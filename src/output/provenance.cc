@@ -32,6 +32,11 @@ std::string published_where(const std::string& where) {
   return is_absolute(where) || where.starts_with('~') ? base_name(where) : where;
 }
 
+std::string published_where(const std::string& where, const std::string& path) {
+  const bool from_file = !is_absolute(where) && !is_absolute(path) && path.ends_with(where);
+  return published_where(from_file ? path : where);
+}
+
 std::optional<std::string> hub_id(const std::string& where, const std::string& path) {
   if (path == where || path.ends_with("/" + where)) return std::nullopt;
   const std::string id = where.substr(0, where.find('@'));
@@ -55,7 +60,8 @@ std::string architecture_of(const Json& config) {
 
 PathFilter::PathFilter(const Plan& plan) {
   const auto add = [&](const std::string& path, const std::string& where) {
-    if (is_absolute(path) && path.size() > 1) names_.emplace_back(path, published_where(where));
+    if (is_absolute(path) && path.size() > 1)
+      names_.emplace_back(path, published_where(where, path));
   };
   for (const RecipeLeaf& leaf : plan.recipe.leaves) add(leaf.path, leaf.where);
   for (const RecipeAdapter& adapter : plan.recipe.adapters) add(adapter.path, adapter.where);

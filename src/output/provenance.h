@@ -13,6 +13,9 @@ namespace thorns {
 
 // `where` as it may be published: an absolute path (or one from `~`) shrinks to its last component.
 std::string published_where(const std::string& where);
+// The same for an input of a recipe, where `where` may be relative to a recipe file: then `path` is
+// told, which is relative to where thorns was started.
+std::string published_where(const std::string& where, const std::string& path);
 
 // "owner/repo" where `where` names a Hub repository, its @revision cut off; nullopt where it does
 // not look like one, or where `path` shows that it was found as a folder of that relative name.

@@ -191,7 +191,7 @@ void Staging::publish(bool force) {
 }
 
 void refuse_busy(Disk& disk, const OutputPath& path) {
-  if (!disk.exists(path.staging)) return;
+  if (!disk.exists(lock_file(path))) return;
   try {
     if (disk.lock(lock_file(path)) == nullptr) fail_busy(path);
   } catch (const Error& error) {

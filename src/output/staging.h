@@ -63,8 +63,7 @@ class Staging {
   bool published_ = false;
 };
 
-// Throws Exists where a running merge holds the staging folder of `path`. Changes nothing but that
-// an abandoned staging folder may gain its lock file.
+// Throws Exists where a running merge holds the staging folder of `path`. Changes nothing.
 void refuse_busy(Disk& disk, const OutputPath& path);
 
 }  // namespace thorns

@@ -64,6 +64,30 @@ std::uint64_t folder_size(const Plan& plan, const std::vector<SmallFile>& small,
   return total;
 }
 
+// A link is followed: what it points to is replaced, on its own disk.
+OutputPath followed_path(Disk& disk, const std::string& folder) {
+  const OutputPath path = output_path(folder);
+  if (!disk.exists(path.target)) return path;
+  const std::string real = disk.canonical(path.target);
+  return real == join_path(disk.canonical(path.parent), path.name) ? path : output_path(real);
+}
+
+// The output must not take the place of what it is made from.
+void refuse_inputs(Disk& disk, const Plan& plan, const OutputPath& path) {
+  if (!disk.exists(path.target)) return;
+  const std::string target = disk.canonical(path.target);
+  const auto check = [&](const std::string& name, const std::string& input) {
+    const std::string real = disk.canonical(input);
+    if (real != target && !real.starts_with(target + "/")) return;
+    throw Error(
+        ErrorCode::Exists,
+        fmt::format("the output folder `{}` holds `{}`, which the merge reads", path.target, name),
+        FilePlace{path.target}, "choose another output folder");
+  };
+  for (const RecipeLeaf& leaf : plan.recipe.leaves) check(leaf.name, leaf.path);
+  for (const RecipeAdapter& adapter : plan.recipe.adapters) check(adapter.name, adapter.path);
+}
+
 void require_space(const OutputPath& path, std::uint64_t needed, std::uint64_t available) {
   if (needed <= available) return;
   throw Error(ErrorCode::NoSpace,
@@ -92,7 +116,7 @@ class FolderWriter : public CheckpointWriter {
       : disk_(disk),
         plan_(plan),
         force_(options.force),
-        staging_(disk, output_path(options.folder)) {
+        staging_(disk, followed_path(disk, options.folder)) {
     staging_.recover();
     refuse_taken(disk_, staging_.path(), force_);
     check_layout();
@@ -232,14 +256,16 @@ class FolderWriter : public CheckpointWriter {
 
 std::unique_ptr<CheckpointWriter> CheckpointWriter::create(Disk& disk, const Plan& plan,
                                                            const OutputOptions& options) {
-  const OutputPath path = output_path(options.folder);
+  const OutputPath path = followed_path(disk, options.folder);
   // What a killed replacement left is put right first, and that takes the lock.
+  refuse_inputs(disk, plan, path);
   if (!disk.exists(path.aside)) refuse_taken(disk, path, options.force);
   return std::make_unique<FolderWriter>(disk, plan, options);
 }
 
 void check_output(Disk& disk, const Plan& plan, const OutputOptions& options) {
-  const OutputPath path = output_path(options.folder);
+  const OutputPath path = followed_path(disk, options.folder);
+  refuse_inputs(disk, plan, path);
   refuse_taken(disk, path, options.force);
   const std::uint64_t needed = output_size(disk, plan);
   if (disk.exists(path.staging)) {
@@ -247,7 +273,7 @@ void check_output(Disk& disk, const Plan& plan, const OutputOptions& options) {
     refuse_busy(disk, path);
     require_space(path, needed, disk.free_space(path.parent) + folder_bytes(disk, path.staging));
   } else {
-    const Staging probe(disk, path);  // shows that the parent can be written to
+    disk.require_writable(path.parent);
     require_space(path, needed, disk.free_space(path.parent));
   }
 }

@@ -21,13 +21,16 @@ class Builder {
     const LeafView& view = (*shop_.views)[0];
     const TensorInfo& info = view.source->tensors()[view.by_name.at(program_.tensor)];
     program_.shape = info.shape;
-    program_.elements = info.elements;
     program_.dtype = output_type(info.nominal.value_or(info.dtype));
+    program_.vocabulary = shop_.vocabulary;
     add_node(recipe_.root);
     prune();
+    cut_blocks(info);
     choose_kind();
     return std::move(program_);
   }
+
+  const std::vector<std::string>& lost() const { return lost_; }
 
  private:
   Dtype output_type(Dtype stored) const {
@@ -82,15 +85,34 @@ class Builder {
     operand.source = view.source;
     operand.tensor = view.by_name.at(program_.tensor);
     operand.dtype = view.source->tensors()[operand.tensor].dtype;
+    operand.elements = view.source->tensors()[operand.tensor].elements;
     operand.label = recipe_.leaves[leaf].name;
     return push(SumNode{{{true, add_operand(operand), 1.0}}});
   }
 
   std::size_t add_fold(std::size_t index, const FoldNode& fold) {
     std::size_t current = add_node(fold.model);
-    const auto [begin, end] = shop_.folds.at(index).equal_range(program_.tensor);
-    for (auto at = begin; at != end; ++at) current = add_update(current, fold, at->second);
+    const FoldUpdates& updates = shop_.folds.at(index);
+    const auto add_all = [&](const std::string& tensor) {
+      const auto [begin, end] = updates.equal_range(tensor);
+      for (auto at = begin; at != end; ++at) current = add_update(current, fold, at->second);
+    };
+    if (const auto embedding = shared_embedding(fold.model)) add_all(*embedding);
+    add_all(program_.tensor);
     return current;
+  }
+
+  // The embedding that is the head at hand in all models below: what is folded into it changes
+  // both.
+  std::optional<std::string> shared_embedding(std::size_t node) const {
+    if (program_.tensor != kOutputHead) return std::nullopt;
+    std::optional<std::string> shared;
+    for (const std::size_t leaf : leaves_below(recipe_, node)) {
+      const auto& embedding = (*shop_.views)[leaf].embedding;
+      if (!embedding || (shared && shared != embedding)) return std::nullopt;
+      shared = embedding;
+    }
+    return shared;
   }
 
   // W + weight * scale * D, or for a replacement (1 - weight) * W + weight * R: a weight scales
@@ -101,8 +123,10 @@ class Builder {
     const std::string& name = recipe_.adapters[fold.adapter].name;
     Operand operand;
     operand.adapter = &adapter;
+    const auto tensors = adapter.source().tensors();
     if (update.kind == UpdateKind::LowRank) {
       operand.update = &update;
+      operand.elements = tensors[update.first].shape[1] * tensors[update.second].shape[0];
       operand.transposed = resolved.transposed;
       operand.label = name;
       const std::size_t vector = add_operand(operand);
@@ -110,7 +134,8 @@ class Builder {
     }
     operand.source = &adapter.source();
     operand.tensor = update.first;
-    operand.dtype = adapter.source().tensors()[update.first].dtype;
+    operand.dtype = tensors[update.first].dtype;
+    operand.elements = tensors[update.first].elements;
     operand.label = name;
     const std::size_t vector = add_operand(operand);
     if (update.kind == UpdateKind::Add) {
@@ -166,10 +191,30 @@ class Builder {
     }
     std::vector<Operand> kept_operands;
     for (std::size_t i = 0; i < program_.operands.size(); ++i) {
-      if (operand_used[i]) kept_operands.push_back(std::move(program_.operands[i]));
+      if (operand_used[i]) {
+        kept_operands.push_back(std::move(program_.operands[i]));
+      } else if (program_.operands[i].adapter != nullptr) {
+        lost_.push_back(program_.operands[i].label);
+      }
     }
     program_.nodes = std::move(kept_nodes);
     program_.operands = std::move(kept_operands);
+  }
+
+  // A block ends where an operand ends.
+  void cut_blocks(const TensorInfo& first_leaf) {
+    std::set<std::uint64_t> ends;
+    for (const Operand& operand : program_.operands) ends.insert(operand.elements);
+    const bool truncate = shop_.vocabulary == VocabularyRule::Truncate;
+    program_.elements = truncate ? *ends.begin() : *ends.rbegin();
+    if (program_.elements != first_leaf.elements) {
+      program_.shape[0] = program_.elements / (first_leaf.elements / first_leaf.shape[0]);
+    }
+    std::uint64_t at = 0;
+    for (const std::uint64_t end : ends) {
+      program_.blocks.push_back({at, end - at, end <= program_.elements});
+      at = end;
+    }
   }
 
   static std::vector<std::size_t> renumber(const std::vector<bool>& used) {
@@ -211,6 +256,7 @@ class Builder {
   const Recipe& recipe_;
   const LayerStack& stack_;
   Program program_;
+  std::vector<std::string> lost_;
   std::map<std::size_t, std::size_t> made_;  // recipe node -> program node
 };
 
@@ -238,9 +284,12 @@ std::vector<std::size_t> leaves_below(const Recipe& recipe, std::size_t node) {
   return {leaves.begin(), leaves.end()};
 }
 
-Program build_program(const Workshop& workshop, const LayerStack& stack,
-                      const std::string& tensor) {
-  return Builder(workshop, stack, tensor).build();
+Program build_program(const Workshop& workshop, const LayerStack& stack, const std::string& tensor,
+                      std::vector<std::string>& lost) {
+  Builder builder(workshop, stack, tensor);
+  Program program = builder.build();
+  lost = builder.lost();
+  return program;
 }
 
 }  // namespace thorns

@@ -23,10 +23,14 @@ struct Workshop {
   const std::vector<std::unique_ptr<Adapter>>* adapters = nullptr;  // like recipe->adapters
   std::map<std::size_t, FoldUpdates> folds;                         // by recipe node
   std::optional<Dtype> dtype;                                       // of all floating outputs
+  VocabularyRule vocabulary = VocabularyRule::Strict;
 };
 
 // The program of one tensor of the views, without operands that do not reach the result. Throws
 // Mismatch or Unsupported where the recipe makes no sense for it.
-Program build_program(const Workshop& workshop, const LayerStack& stack, const std::string& tensor);
+// `lost` gets the labels of adapters
+// whose change of this tensor is replaced by a later adapter.
+Program build_program(const Workshop& workshop, const LayerStack& stack, const std::string& tensor,
+                      std::vector<std::string>& lost);
 
 }  // namespace thorns

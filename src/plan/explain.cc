@@ -56,6 +56,22 @@ std::string method_text(const Recipe& recipe, const MethodNode& node) {
   return text + ")    " + recipe.nodes[node.recipe_node].key;
 }
 
+// Which vectors have which rows, where vocabularies differ.
+std::string blocks_text(const Program& program) {
+  std::string text = "rows\n";
+  const std::uint64_t row = program.elements / program.shape[0];
+  for (const Block& block : program.blocks) {
+    std::vector<std::string> present;
+    for (std::size_t i = 0; i < program.operands.size(); ++i) {
+      if (block.has(program.operands[i])) present.push_back(fmt::format("v{}", i + 1));
+    }
+    text +=
+        fmt::format("  {} to {}: {}{}\n", block.first / row, (block.first + block.count) / row - 1,
+                    fmt::join(present, " "), block.written ? "" : " (dropped)");
+  }
+  return text;
+}
+
 const char* kind_text(ProgramKind kind) {
   switch (kind) {
     case ProgramKind::Copy:
@@ -92,6 +108,7 @@ std::string explain(const Plan& plan, const std::string& tensor) {
   for (std::size_t i = 0; i < program.operands.size(); ++i) {
     text += fmt::format("  v{} = {}\n", i + 1, operand_line(program.operands[i]));
   }
+  if (program.blocks.size() > 1) text += blocks_text(program);
   if (program.kind == ProgramKind::Blend) {
     text += "steps\n";
     for (std::size_t i = 0; i < program.nodes.size(); ++i) {
@@ -102,13 +119,13 @@ std::string explain(const Plan& plan, const std::string& tensor) {
     text += fmt::format("result\n  x{}, as one weighted sum of v1..v{}, rounded once to {}\n",
                         program.nodes.size(), program.operands.size(), to_string(program.dtype));
   }
-  const std::uint64_t tiles = tile_count(program, plan.memory);
-  const std::uint64_t again = reread_elements(program, plan.memory);
-  text += fmt::format("tiles\n  {} of at most {} elements; {}\n", tiles,
-                      tile_elements(program, plan.memory),
-                      again == 0 ? "read once"
-                                 : fmt::format("{} stay in memory, the others are read twice",
-                                               kept_tiles(program, plan.memory)));
+  const std::uint64_t again = reread_bytes(program, plan.memory);
+  text +=
+      fmt::format("tiles\n  {} of at most {} elements; {}\n",
+                  written_tiles(program, plan.memory).size(), tile_elements(program, plan.memory),
+                  again == 0 ? "read once"
+                             : fmt::format("{} stay in memory, the others are read twice",
+                                           kept_tiles(program, plan.memory)));
   return text;
 }
 

@@ -12,19 +12,29 @@ namespace {
 
 bool ends_with(std::string_view name, std::string_view end) { return name.ends_with(end); }
 
-// Embeddings that heads are tied to, by the spelling of the model families.
+// Embeddings that heads are tied to, by the spelling of the model families; and the heads.
+constexpr std::array<std::string_view, 4> kEmbeddings = {
+    "embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight"};
+constexpr std::array<std::string_view, 4> kHeads = {kOutputHead, "lm_head.bias", "embed_out.weight",
+                                                    "output.weight"};
+
+// `end` is the name, or its last components.
+bool ends_with_path(std::string_view name, std::string_view end) {
+  return name == end || (name.size() > end.size() && ends_with(name, end) &&
+                         name[name.size() - end.size() - 1] == '.');
+}
+
 std::optional<std::string> find_embedding(const TensorSource& source) {
-  static constexpr std::array<std::string_view, 4> kEnds = {
-      "embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight"};
-  for (const std::string_view end : kEnds) {
+  for (const std::string_view end : kEmbeddings) {
     for (const TensorInfo& tensor : source.tensors()) {
-      const bool whole = tensor.name.size() == end.size() ||
-                         (tensor.name.size() > end.size() &&
-                          tensor.name[tensor.name.size() - end.size() - 1] == '.');
-      if (whole && ends_with(tensor.name, end)) return tensor.name;
+      if (ends_with_path(tensor.name, end)) return tensor.name;
     }
   }
   return std::nullopt;
+}
+
+bool same_but_for_rows(const std::vector<std::uint64_t>& a, const std::vector<std::uint64_t>& b) {
+  return !a.empty() && a.size() == b.size() && std::equal(a.begin() + 1, a.end(), b.begin() + 1);
 }
 
 bool same_bytes(const TensorSource& source, std::size_t a, std::size_t b) {
@@ -78,21 +88,23 @@ void compare_names(const RecipeLeaf& first, const LeafView& a, const RecipeLeaf&
 }
 
 void compare_shapes(const RecipeLeaf& first, const LeafView& a, const RecipeLeaf& second,
-                    const LeafView& b, std::vector<Error>& problems) {
+                    const LeafView& b, VocabularyRule rule, std::vector<Error>& problems) {
   std::vector<std::string> differing;
   std::string example;
-  bool only_rows = true;
+  bool only_vocabulary = true;
   for (const auto& [name, index] : a.by_name) {
     const auto other = b.by_name.find(name);
     if (other == b.by_name.end()) continue;
     const auto& left = a.source->tensors()[index].shape;
     const auto& right = b.source->tensors()[other->second].shape;
     if (left == right) continue;
+    const bool vocabulary = has_token_rows(name) && same_but_for_rows(left, right);
+    if (vocabulary && rule != VocabularyRule::Strict) continue;
     if (differing.empty()) {
       example = fmt::format("`{}` is {} in `{}` and {} in `{}`", name, shape_text(left), first.name,
                             shape_text(right), second.name);
     }
-    only_rows = only_rows && left.size() == 2 && right.size() == 2 && left[1] == right[1];
+    only_vocabulary = only_vocabulary && vocabulary;
     differing.push_back(name);
   }
   if (differing.empty()) return;
@@ -100,9 +112,8 @@ void compare_shapes(const RecipeLeaf& first, const LeafView& a, const RecipeLeaf
     example += fmt::format(", and {} more differ in shape", differing.size() - 1);
   problems.emplace_back(
       ErrorCode::Mismatch, example, leaf_place(second),
-      only_rows && differing.size() <= 2
-          ? "the models have different vocabularies; thorns cannot merge these yet"
-          : "models of one merge must have one architecture and size");
+      only_vocabulary ? "the models have different vocabularies: --vocabulary union merges them"
+                      : "models of one merge must have one architecture and size");
 }
 
 void compare_kinds(const RecipeLeaf& first, const LeafView& a, const RecipeLeaf& second,
@@ -145,6 +156,12 @@ std::optional<std::string> recomputed_buffer(const TensorInfo& tensor) {
   return std::nullopt;
 }
 
+bool has_token_rows(std::string_view tensor) {
+  const auto is = [&](std::string_view end) { return ends_with_path(tensor, end); };
+  return std::any_of(kEmbeddings.begin(), kEmbeddings.end(), is) ||
+         std::any_of(kHeads.begin(), kHeads.end(), is);
+}
+
 LeafView view_leaf(const Checkpoint& leaf, const std::string& name, std::vector<Dropped>& dropped) {
   LeafView view;
   view.source = &leaf;
@@ -172,7 +189,7 @@ LeafView view_leaf(const Checkpoint& leaf, const std::string& name, std::vector<
 }
 
 void match_views(const Recipe& recipe, std::vector<LeafView>& views, bool head_needed,
-                 std::vector<Error>& problems) {
+                 VocabularyRule rule, std::vector<Error>& problems) {
   for (const LeafView& view : views)
     head_needed = head_needed || view.by_name.contains(kOutputHead);
   if (head_needed) {
@@ -195,7 +212,7 @@ void match_views(const Recipe& recipe, std::vector<LeafView>& views, bool head_n
       continue;
     }
     compare_names(first, views[0], leaf, views[i], problems);
-    compare_shapes(first, views[0], leaf, views[i], problems);
+    compare_shapes(first, views[0], leaf, views[i], rule, problems);
     compare_kinds(first, views[0], leaf, views[i], problems);
   }
 }

@@ -27,13 +27,16 @@ struct LeafView {
 // it is dropped, or nullopt for everything else.
 std::optional<std::string> recomputed_buffer(const TensorInfo& tensor);
 
+// True for embeddings and output heads: their first dimension counts tokens.
+bool has_token_rows(std::string_view tensor);
+
 // Makes the view of one leaf. Dropped tensors are added to `dropped`.
 LeafView view_leaf(const Checkpoint& leaf, const std::string& name, std::vector<Dropped>& dropped);
 
 // Gives every view an output head where `needed` or where another leaf stores one; then all views
-// must hold the same names with the same shapes. Problems are collected, a few lines each however
-// many tensors differ.
+// must hold the same names with the same shapes, but for token rows where `rule` allows it.
+// Problems are collected, a few lines each however many tensors differ.
 void match_views(const Recipe& recipe, std::vector<LeafView>& views, bool head_needed,
-                 std::vector<Error>& problems);
+                 VocabularyRule rule, std::vector<Error>& problems);
 
 }  // namespace thorns

@@ -40,7 +40,7 @@ std::uint64_t scratch_bytes(const Program& program) {
 // Sums of all grains of a program, kept until it is solved.
 std::uint64_t sums_bytes(const Program& program) {
   const std::uint64_t n = program.operands.size();
-  return grain_count(program, program.elements) * (n * (n + 1) / 2) * sizeof(double);
+  return grains_before(program, program.blocks.size()) * (n * (n + 1) / 2) * sizeof(double);
 }
 
 // Both factors as float32, the second also packed, and the stored bytes they are converted from.
@@ -49,8 +49,10 @@ std::uint64_t factor_bytes(const Program& program) {
   for (const Operand& operand : program.operands) {
     if (!operand.is_product()) continue;
     const std::uint64_t rank = operand.update->rank;
-    bytes += (program.rows() + 3 * (program.columns() + 32)) * rank * sizeof(float);
-    bytes += std::max(program.rows(), program.columns()) * rank * sizeof(double);
+    const std::uint64_t columns = std::max<std::uint64_t>(1, program.columns());
+    const std::uint64_t rows = operand.elements / columns;
+    bytes += (rows + 3 * (columns + 32)) * rank * sizeof(float);
+    bytes += std::max(rows, columns) * rank * sizeof(double);
   }
   return bytes;
 }
@@ -120,6 +122,12 @@ std::uint64_t grain_count(const Program& program, std::uint64_t elements) {
   return (elements + grain - 1) / grain;
 }
 
+std::uint64_t grains_before(const Program& program, std::size_t block) {
+  std::uint64_t grains = 0;
+  for (std::size_t i = 0; i < block; ++i) grains += grain_count(program, program.blocks[i].count);
+  return grains;
+}
+
 std::uint64_t tile_elements(const Program& program, const MemoryPlan& memory) {
   const std::uint64_t width = std::max<std::uint64_t>(1, program.stored_width());
   std::uint64_t most = (memory.slot_bytes - kAlignment * program.operands.size()) / width;
@@ -130,23 +138,43 @@ std::uint64_t tile_elements(const Program& program, const MemoryPlan& memory) {
   return std::max(most / grain, std::uint64_t{1}) * grain;
 }
 
-std::uint64_t tile_count(const Program& program, const MemoryPlan& memory) {
+std::vector<TileSpan> measured_tiles(const Program& program, const MemoryPlan& memory) {
   const std::uint64_t tile = tile_elements(program, memory);
-  return (program.elements + tile - 1) / tile;
+  std::vector<TileSpan> tiles;
+  for (std::size_t i = 0; i < program.blocks.size(); ++i) {
+    const Block& block = program.blocks[i];
+    for (std::uint64_t at = 0; at < block.count; at += tile)
+      tiles.push_back({block.first + at, std::min(tile, block.count - at), i});
+  }
+  return tiles;
+}
+
+std::vector<TileSpan> written_tiles(const Program& program, const MemoryPlan& memory) {
+  std::vector<TileSpan> tiles = measured_tiles(program, memory);
+  std::erase_if(tiles, [&](const TileSpan& tile) { return !program.blocks[tile.block].written; });
+  return tiles;
 }
 
 std::uint64_t kept_tiles(const Program& program, const MemoryPlan& memory) {
   if (program.kind != ProgramKind::Blend) return 0;
-  const std::uint64_t tiles = tile_count(program, memory);
-  if (tiles <= memory.slots) return tiles;
+  const std::uint64_t tiles = written_tiles(program, memory).size();
+  // Those that are measured only need a slot, too.
+  if (tiles < memory.slots || measured_tiles(program, memory).size() <= memory.slots) return tiles;
   const std::uint64_t streaming = std::max(kLeastSlots, std::uint64_t{memory.slots} / 4);
   return memory.slots > streaming ? memory.slots - streaming : 0;
 }
 
-std::uint64_t reread_elements(const Program& program, const MemoryPlan& memory) {
+std::uint64_t reread_bytes(const Program& program, const MemoryPlan& memory) {
   if (program.kind != ProgramKind::Blend) return 0;
-  const std::uint64_t kept = kept_tiles(program, memory) * tile_elements(program, memory);
-  return program.elements - std::min(kept, program.elements);
+  const std::vector<TileSpan> tiles = written_tiles(program, memory);
+  std::uint64_t bytes = 0;
+  for (std::size_t i = kept_tiles(program, memory); i < tiles.size(); ++i) {
+    for (const Operand& operand : program.operands) {
+      if (!operand.is_product() && program.blocks[tiles[i].block].has(operand))
+        bytes += tiles[i].count * size_of(operand.dtype);
+    }
+  }
+  return bytes;
 }
 
 std::uint64_t least_memory(const Plan& plan, std::size_t threads) {
@@ -189,7 +217,7 @@ MemoryPlan plan_memory(const Plan& plan, std::uint64_t ceiling, std::size_t thre
   // More slots than the largest tensor has tiles, twice over, would never be used.
   std::uint64_t most = kLeastSlots;
   for (const Program& program : plan.programs) {
-    most = std::max(most, 2 * tile_count(program, memory) + 8);
+    most = std::max<std::uint64_t>(most, 2 * measured_tiles(program, memory).size() + 8);
   }
   memory.slots = static_cast<std::size_t>(std::min<std::uint64_t>(memory.slots, most));
   memory.tiles = memory.slots * memory.slot_bytes;

@@ -14,16 +14,27 @@ namespace thorns {
 inline constexpr std::uint64_t kMostGrain = 65536;
 std::uint64_t grain_elements(const Program& program);
 std::uint64_t grain_count(const Program& program, std::uint64_t elements);
+// Grains of all blocks before `block`; with the number of blocks, of all.
+std::uint64_t grains_before(const Program& program, std::size_t block);
 
 // Elements of a program's tiles: whole grains (the last tile may be shorter).
 std::uint64_t tile_elements(const Program& program, const MemoryPlan& memory);
-std::uint64_t tile_count(const Program& program, const MemoryPlan& memory);
-// How many of a blend's tiles, from the first, stay in memory between its two sweeps: all of them
-// where they fit, else as many as leave some slots for streaming the rest. The other kinds keep
-// none.
+
+// A tile lies in one block.
+struct TileSpan {
+  std::uint64_t first = 0;  // element
+  std::uint64_t count = 0;
+  std::size_t block = 0;
+};
+// All tiles in order: of the first sweep, and of the second, which passes over what is not written.
+std::vector<TileSpan> measured_tiles(const Program& program, const MemoryPlan& memory);
+std::vector<TileSpan> written_tiles(const Program& program, const MemoryPlan& memory);
+// How many of a blend's written tiles, from the first, stay in memory between its two sweeps: all
+// of them where they fit, else as many as leave some slots for streaming the rest. The other kinds
+// keep none.
 std::uint64_t kept_tiles(const Program& program, const MemoryPlan& memory);
-// Elements that the second sweep has to read again.
-std::uint64_t reread_elements(const Program& program, const MemoryPlan& memory);
+// Bytes that the second sweep has to read again.
+std::uint64_t reread_bytes(const Program& program, const MemoryPlan& memory);
 
 // How many threads read ahead, where `threads` compute.
 std::size_t reader_threads(std::size_t threads);

@@ -40,17 +40,39 @@ void keep_warnings(Plan& plan) {
   }
 }
 
-// Resolves every fold against the first leaf below it (all leaves of a merge hold the same
-// tensors).
+// The tensors of a node: those of the first leaf below it, token rows by the rule.
+std::vector<TensorInfo> tensors_of(const std::vector<std::size_t>& leaves,
+                                   const std::vector<LeafView>& views, VocabularyRule rule) {
+  std::vector<TensorInfo> tensors = views[leaves.front()].tensors;
+  for (TensorInfo& tensor : tensors) {
+    if (tensor.shape.empty() || tensor.shape[0] == 0 || !has_token_rows(tensor.name)) continue;
+    const std::uint64_t row = tensor.elements / tensor.shape[0];
+    for (const std::size_t leaf : leaves) {
+      const auto found = views[leaf].by_name.find(tensor.name);
+      if (found == views[leaf].by_name.end()) continue;
+      const TensorInfo& other = views[leaf].source->tensors()[found->second];
+      if (other.shape.empty()) continue;
+      tensor.shape[0] = rule == VocabularyRule::Truncate
+                            ? std::min(tensor.shape[0], other.shape[0])
+                            : std::max(tensor.shape[0], other.shape[0]);
+    }
+    tensor.elements = row * tensor.shape[0];
+  }
+  return tensors;
+}
+
+// Resolves every fold against what is below it (all leaves of a merge hold the same tensors).
 void resolve_folds(const Plan& plan, const std::vector<LeafView>& views, Workshop& workshop,
                    std::vector<Error>& problems) {
   for (std::size_t i = 0; i < plan.recipe.nodes.size(); ++i) {
     const auto* fold = std::get_if<FoldNode>(&plan.recipe.nodes[i].node);
     if (fold == nullptr) continue;
     FoldUpdates& updates = workshop.folds[i];
-    const std::size_t leaf = leaves_below(plan.recipe, fold->model).front();
+    const std::vector<std::size_t> leaves = leaves_below(plan.recipe, fold->model);
+    const std::size_t leaf = leaves.front();
+    const std::vector<TensorInfo> tensors = tensors_of(leaves, views, workshop.vocabulary);
     FoldTarget target;
-    target.tensors = views[leaf].tensors;
+    target.tensors = tensors;
     target.model_type = plan.leaves[leaf]->model_type();
     target.tied_head = views[leaf].embedding.has_value();
     attempt(problems, [&] {
@@ -71,8 +93,18 @@ void build_programs(Plan& plan, const Workshop& workshop, std::vector<Error>& pr
   std::vector<std::string> names;
   for (const auto& [name, index] : first.by_name) names.push_back(name);
   const LayerStack stack(names);
+  std::map<std::string, std::vector<std::string>> lost;  // tensors by adapter
   for (const std::string& name : names) {
-    attempt(problems, [&] { plan.programs.push_back(build_program(workshop, stack, name)); });
+    attempt(problems, [&] {
+      std::vector<std::string> labels;
+      plan.programs.push_back(build_program(workshop, stack, name, labels));
+      for (const std::string& label : labels) lost[label].push_back(name);
+    });
+  }
+  for (const auto& [adapter, tensors] : lost) {
+    plan.warnings.push_back(
+        fmt::format("what `{}` changes is replaced whole by a later adapter and lost in: {}",
+                    adapter, list_text(tensors, 4)));
   }
 }
 
@@ -87,14 +119,42 @@ void warn_of_heads(Plan& plan, const std::vector<LeafView>& views) {
   }
 }
 
-void check_vocabulary(const Plan& plan, const PlanOptions& options, std::vector<Error>& problems) {
-  const std::string& vocabulary =
-      options.vocabulary.empty() ? plan.recipe.settings.vocabulary : options.vocabulary;
-  if (vocabulary.empty() || vocabulary == "strict") return;
-  problems.emplace_back(ErrorCode::Unsupported,
-                        fmt::format("the vocabulary rule `{}` cannot be followed yet", vocabulary),
-                        Where{},
-                        "leave it out or use `strict`: all models must have the same vocabulary");
+// A model without a head of its own joins others that have one.
+void warn_of_untied(Plan& plan, const std::vector<LeafView>& views) {
+  for (std::size_t i = 0; i < views.size(); ++i) {
+    if (!views[i].embedding || !views[i].by_name.contains(kOutputHead)) continue;
+    plan.warnings.push_back(fmt::format(
+        "the output head of `{}` is its embedding; in the output the two are separate tensors",
+        plan.recipe.leaves[i].name));
+  }
+}
+
+// Says once which models have how many token rows, where they differ.
+void warn_of_vocabularies(Plan& plan, const std::vector<LeafView>& views, VocabularyRule rule) {
+  for (const auto& [name, index] : views[0].by_name) {
+    if (!has_token_rows(name)) continue;
+    std::map<std::uint64_t, std::vector<std::string>> by_rows;
+    for (std::size_t i = 0; i < views.size(); ++i) {
+      const auto found = views[i].by_name.find(name);
+      if (found == views[i].by_name.end()) continue;
+      const TensorInfo& tensor = views[i].source->tensors()[found->second];
+      by_rows[tensor.shape.empty() ? 0 : tensor.shape[0]].push_back(plan.recipe.leaves[i].name);
+    }
+    if (by_rows.size() < 2) continue;
+    std::string text = fmt::format("the vocabularies differ (rows of `{}`: ", name);
+    const char* separator = "";
+    for (const auto& [rows, leaves] : by_rows) {
+      text += fmt::format("{}{} in {}", separator, rows, list_text(leaves, 4));
+      separator = "; ";
+    }
+    plan.warnings.push_back(text + fmt::format("); rows are matched by number and {}",
+                                               rule == VocabularyRule::Union
+                                                   ? "those of some models taken from these"
+                                               : rule == VocabularyRule::Zero
+                                                   ? "those that a model lacks are zero in it"
+                                                   : "those of some models dropped"));
+    return;
+  }
 }
 
 void choose_tokenizer(Plan& plan, const std::string& wanted, std::vector<Error>& problems) {
@@ -135,10 +195,9 @@ void count_bytes(Plan& plan) {
       products += source.tensors()[operand.update->first].bytes() +
                   source.tensors()[operand.update->second].bytes();
     }
-    const std::uint64_t stored = program.elements * program.stored_width();
+    const std::uint64_t stored = program.stored_bytes();
     plan.bytes_in += stored + products;
-    plan.bytes_read +=
-        stored + reread_elements(program, plan.memory) * program.stored_width() + products;
+    plan.bytes_read += stored + reread_bytes(program, plan.memory) + products;
     plan.bytes_out += program.bytes();
     if (is_blendable(program.dtype)) by_type[program.dtype] += program.bytes();
   }
@@ -173,6 +232,27 @@ void warn_of_casts(Plan& plan) {
 }
 
 }  // namespace
+
+VocabularyRule vocabulary_rule(const std::string& word) {
+  if (word.empty() || word == "union") return VocabularyRule::Union;
+  if (word == "zero") return VocabularyRule::Zero;
+  if (word == "truncate") return VocabularyRule::Truncate;
+  if (word == "strict") return VocabularyRule::Strict;
+  if (word == "gradient") {
+    throw Error(ErrorCode::Unsupported, "the vocabulary rule `gradient` cannot be followed yet",
+                Where{}, "use union, zero, truncate or strict");
+  }
+  throw Error(ErrorCode::BadRecipe, fmt::format("unknown vocabulary rule `{}`", word), Where{},
+              did_you_mean(word, std::vector<std::string>{"union", "gradient", "zero", "truncate",
+                                                          "strict"}));
+}
+
+std::uint64_t Program::stored_bytes() const {
+  std::uint64_t bytes = 0;
+  for (const Operand& operand : operands)
+    bytes += operand.is_product() ? 0 : operand.elements * size_of(operand.dtype);
+  return bytes;
+}
 
 std::uint64_t Program::stored_width() const {
   std::uint64_t width = 0;
@@ -210,25 +290,30 @@ PlanResult make_plan(Recipe recipe, std::vector<std::unique_ptr<Checkpoint>> lea
   plan.adapters = std::move(adapters);
   plan.threads = std::max<std::size_t>(1, options.threads);
   keep_warnings(plan);
-  check_vocabulary(plan, options, problems);
+  Workshop workshop;
+  attempt(problems, [&] {
+    workshop.vocabulary = vocabulary_rule(
+        options.vocabulary.empty() ? plan.recipe.settings.vocabulary : options.vocabulary);
+  });
 
   std::vector<LeafView> views;
   for (std::size_t i = 0; i < plan.leaves.size(); ++i) {
     views.push_back(view_leaf(*plan.leaves[i], plan.recipe.leaves[i].name, plan.dropped));
   }
   warn_of_heads(plan, views);
-  Workshop workshop;
   workshop.recipe = &plan.recipe;
   workshop.views = &views;
   workshop.adapters = &plan.adapters;
   workshop.dtype = options.dtype ? options.dtype : plan.recipe.settings.dtype;
   resolve_folds(plan, views, workshop, problems);
-  match_views(plan.recipe, views, folds_into_head(workshop), problems);
+  match_views(plan.recipe, views, folds_into_head(workshop), workshop.vocabulary, problems);
+  warn_of_untied(plan, views);
   choose_tokenizer(plan,
                    options.tokenizer.empty() ? plan.recipe.settings.tokenizer : options.tokenizer,
                    problems);
   if (!problems.empty()) return result;
 
+  warn_of_vocabularies(plan, views, workshop.vocabulary);
   build_programs(plan, workshop, problems);
   if (plan.programs.empty() && problems.empty()) {
     problems.emplace_back(ErrorCode::Mismatch, "the models hold no tensors", Where{});

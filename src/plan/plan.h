@@ -27,7 +27,8 @@ struct Operand {
   const Adapter* adapter = nullptr;  // set: this is an update of it
   const Update* update = nullptr;    // set with kind LowRank: the vector is U * V (unscaled)
   bool transposed = false;
-  std::string label;  // "NousHermes", "Kimiko: lora_B * lora_A"
+  std::uint64_t elements = 0;  // fewer than the program's where it lacks the last rows
+  std::string label;           // "NousHermes", "Kimiko: lora_B * lora_A"
 
   bool is_product() const { return update != nullptr && update->kind == UpdateKind::LowRank; }
 };
@@ -53,6 +54,20 @@ struct ProgramNode {
   std::optional<MethodNode> method;
 };
 
+// What becomes of rows that only some models have (docs/language.md).
+enum class VocabularyRule { Union, Zero, Truncate, Strict };
+VocabularyRule vocabulary_rule(const std::string& word);  // BadRecipe or Unsupported
+
+// Consecutive elements, whole rows, that the same operands have. All but the first are the last
+// rows of an embedding or output head, where vocabularies differ.
+struct Block {
+  std::uint64_t first = 0;
+  std::uint64_t count = 0;
+  bool written = true;  // false: measured for an inner node, but not in the output (Truncate)
+
+  bool has(const Operand& operand) const { return first + count <= operand.elements; }
+};
+
 enum class ProgramKind {
   Blend,  // measure, solve, blend
   Copy,   // one operand, bytes unchanged
@@ -66,12 +81,15 @@ struct Program {
   std::uint64_t elements = 0;
   Dtype dtype = Dtype::F32;  // of the output
   ProgramKind kind = ProgramKind::Blend;
+  VocabularyRule vocabulary = VocabularyRule::Strict;
+  std::vector<Block> blocks;       // in order, without gaps; the written ones make the output
   std::vector<Operand> operands;   // distinct
   std::vector<ProgramNode> nodes;  // Blend only; the last is the result
 
   std::uint64_t rows() const { return shape.size() < 2 ? 1 : shape[0]; }
   std::uint64_t columns() const { return elements == 0 ? 0 : elements / rows(); }
   std::uint64_t bytes() const { return elements * size_of(dtype); }
+  std::uint64_t stored_bytes() const;  // of all stored operands
   // Bytes of one element of every stored operand together.
   std::uint64_t stored_width() const;
 };

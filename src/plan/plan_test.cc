@@ -100,7 +100,7 @@ struct Planned {
   PlanResult result;
   Planned(const std::string& key, std::vector<std::pair<std::vector<MemoryTensor>, Json>> models,
           PlanOptions options = {}, std::vector<std::unique_ptr<Adapter>> adapters = {}) {
-    const KeyBinder binder({"A", "B", "C"}, {"L"});
+    const KeyBinder binder({"A", "B", "C"}, {"L", "K"});
     std::vector<std::unique_ptr<Checkpoint>> leaves;
     const std::vector<std::string> names = {"A", "B", "C"};
     for (std::size_t i = 0; i < models.size(); ++i) {
@@ -155,9 +155,11 @@ TEST(Plan, TiedHeads) {
     ASSERT_EQ(planned.problem(), "");
     EXPECT_FALSE(planned.result.plan.tied);
     EXPECT_NE(planned.program("lm_head.weight"), nullptr);
-    ASSERT_EQ(planned.result.plan.warnings.size(), 1U);
+    ASSERT_EQ(planned.result.plan.warnings.size(), 2U);
     EXPECT_TRUE(planned.result.plan.warnings[0].starts_with("`A` says"))
         << planned.result.plan.warnings[0];
+    EXPECT_TRUE(planned.result.plan.warnings[1].starts_with("the output head of `B`"))
+        << planned.result.plan.warnings[1];
   }
   {  // One tied, one not: the tied one's embedding is its head, and the output is untied.
     const Planned planned("{A+B}", {{model(8, 1, false), tied}, {model(8, 2, true), untied}});
@@ -182,8 +184,11 @@ TEST(Plan, TiedHeads) {
 
 TEST(Plan, ModelsThatDoNotFitAreRefusedInOneSentenceEach) {
   const auto message = [](std::vector<MemoryTensor> b, Json config_b) {
-    const Planned planned("{A+B}", {{model(8, 1, true), config("llama", false)},
-                                    {std::move(b), std::move(config_b)}});
+    PlanOptions options;
+    options.vocabulary = "strict";
+    const Planned planned(
+        "{A+B}", {{model(8, 1, true), config("llama", false)}, {std::move(b), std::move(config_b)}},
+        options);
     EXPECT_EQ(planned.result.problems.size(), 1U);
     return planned.problem();
   };
@@ -206,7 +211,7 @@ TEST(Plan, AllProblemsAreCollected) {
   adapters.push_back(lora("L", "no.such.module", 8, 4, 2, 1.0, 5));
   PlanOptions options;
   options.tokenizer = "Z";
-  options.vocabulary = "union";
+  options.vocabulary = "gradient";
   const Planned planned("{A[L]+B}", {{model(8, 1, true), Json()}, {model(9, 2, true), Json()}},
                         options, std::move(adapters));
   EXPECT_EQ(planned.result.problems.size(), 4U);
@@ -233,6 +238,48 @@ TEST(Plan, AReplacementCutsOffWhatItReplaces) {
   const Planned half("{A+B}[0.5*L]", models, {}, adapter());
   EXPECT_EQ(half.program("model.norm.weight")->operands.size(), 3U)
       << "half of the way to the replacement";
+}
+
+std::unique_ptr<Adapter> replacing(const std::string& name, const std::string& module,
+                                   const MemoryTensor& with) {
+  Update replace;
+  replace.kind = UpdateKind::Replace;
+  replace.module = module;
+  replace.parameter = "weight";
+  return std::make_unique<MemoryAdapter>(name, std::vector<Update>{replace},
+                                         std::vector<MemoryTensor>{with});
+}
+
+TEST(Plan, WhatALaterReplacementUndoesIsSaid) {
+  const auto plan = [](const std::string& key) {
+    const auto head = tensor("lm_head.weight", Dtype::F16, {8, 4}, normal_values(32, 9));
+    std::vector<std::unique_ptr<Adapter>> adapters;
+    adapters.push_back(lora("K", "lm_head", 8, 4, 2, 1.0, 5));
+    adapters.push_back(replacing("L", "lm_head", head));
+    if (key.find('L') < key.find('K')) std::swap(adapters[0], adapters[1]);
+    const Planned planned(key, {{model(8, 1, true), Json()}}, {}, std::move(adapters));
+    EXPECT_EQ(planned.problem(), "");
+    return planned.result.plan.warnings;
+  };
+  ASSERT_EQ(plan("A[K][L]").size(), 1U);
+  EXPECT_NE(plan("A[K+L]")[0].find("what `K` changes is replaced"), std::string::npos);
+  EXPECT_TRUE(plan("A[L][K]").empty());
+}
+
+TEST(Plan, AReplacedEmbeddingOfATiedModelIsItsHeadEverywhere) {
+  const Json tied = config("llama", true);
+  const auto embedding =
+      tensor("model.embed_tokens.weight", Dtype::F16, {8, 4}, normal_values(32, 9));
+  std::vector<std::unique_ptr<Adapter>> adapters;
+  adapters.push_back(replacing("L", "model.embed_tokens", embedding));
+  const Planned planned("{A[L]+B}",
+                        {{model(8, 1, false), tied}, {model(8, 2, true), config("llama", false)}},
+                        {}, std::move(adapters));
+  ASSERT_EQ(planned.problem(), "");
+  const Program* const head = planned.program("lm_head.weight");
+  ASSERT_NE(head, nullptr);
+  ASSERT_EQ(head->operands.size(), 2U);
+  EXPECT_NE(head->operands[0].adapter, nullptr);
 }
 
 TEST(Memory, APlanThatCannotKeepTheCeilingIsRefused) {
@@ -263,7 +310,12 @@ TEST(Memory, TilesCoverEveryTensorAndSlotsHoldThem) {
     EXPECT_EQ(tile % grain_elements(program), 0U);
     EXPECT_LE(tile * program.stored_width(), plan.memory.slot_bytes);
     EXPECT_LE(tile * size_of(program.dtype), plan.memory.output_slot_bytes);
-    EXPECT_GE(tile_count(program, plan.memory) * tile, program.elements);
+    std::uint64_t covered = 0;
+    for (const TileSpan& span : written_tiles(program, plan.memory)) {
+      EXPECT_EQ(span.first, covered);
+      covered += span.count;
+    }
+    EXPECT_EQ(covered, program.elements);
   }
 }
 

@@ -22,9 +22,10 @@ struct NodeFacts {
 
 // What is known of one output tensor when it has been written.
 struct TensorFacts {
-  std::vector<double> coefficients;  // one per operand of the program
-  std::vector<double> norms;         // L2 norm of each operand; empty for Same
-  double norm = 0.0;                 // of the exact result
+  std::vector<double> coefficients;         // one per operand of the program, in the first block
+  std::vector<std::vector<double>> blocks;  // the same per written block; empty where there is one
+  std::vector<double> norms;                // L2 norm of each operand; empty for Same
+  double norm = 0.0;                        // of the exact result
   std::vector<NodeFacts> nodes;
   std::uint64_t rounded = 0;    // output elements that are not the exact sum
   std::uint64_t clipped = 0;    // finite sums beyond the output type's range

@@ -31,7 +31,7 @@ struct Source {
   KeySpan place(Span span) const { return {text, span.begin, span.end}; }
 };
 
-Source parse_source(const std::string& text, std::string context) {
+Source parse_source(const std::string& text, const std::string& context) {
   try {
     return {text, context, parse_key(text)};
   } catch (const Error& error) {

@@ -124,6 +124,14 @@ Names::Look Names::look(const std::string& path) {
   return result;
 }
 
+// PEFT saves an adapter that is not called "default" in a folder of its name.
+bool Names::holds_adapter(const std::string& folder) {
+  const std::vector<std::string> inner = disk_.list(folder);
+  return std::any_of(inner.begin(), inner.end(), [&](const std::string& name) {
+    return disk_.exists(join_path(join_path(folder, name), "adapter_config.json"));
+  });
+}
+
 // A binding's value as a path. Any folder may hold a model, config.json or not.
 Found Names::follow(const Mention& mention, const std::string& where, const std::string& folder,
                     const Where& place) {
@@ -141,7 +149,8 @@ Found Names::follow(const Mention& mention, const std::string& where, const std:
     throw Error(ErrorCode::NotFound, subject + " does not exist", place,
                 path == where ? "check the path" : fmt::format("the full path is `{}`", path));
   }
-  const bool fits = is_adapter ? seen.adapter : seen.model || (seen.folder && !seen.adapter);
+  const bool fits = is_adapter ? seen.adapter || (seen.folder && !seen.model && holds_adapter(path))
+                               : seen.model || (seen.folder && !seen.adapter);
   if (fits) return {path, where};
   if (is_adapter) {
     throw Error(ErrorCode::BadRecipe,

@@ -23,12 +23,12 @@ class Names {
   Names(Disk& disk, const Bindings& bindings, const RecipeFile* file);
 
   // The folder or file that `name` stands for. Throws BadRecipe or NotFound: a name that is
-  // unknown, of the other kind, ambiguous, or bound to something that is not there. `mention` is
-  // where the key has it, `context` the end of the message ("" or " in the key of r.yaml:3").
+  // unknown, of the other kind, ambiguous, or bound to something that is not there. `span` is where
+  // the key has it, `context` the end of the message ("" or " in the key of r.yaml:3").
+  Found find(NameKind kind, const std::string& name, const KeySpan& span,
+             const std::string& context);
   // One spelling for all paths of one folder or file; for comparing.
   std::string canonical(const std::string& path) const { return disk_.canonical(path); }
-  Found find(NameKind kind, const std::string& name, const KeySpan& mention,
-             const std::string& context);
 
  private:
   struct Mention;
@@ -40,6 +40,7 @@ class Names {
   };
 
   Look look(const std::string& path);
+  bool holds_adapter(const std::string& folder);
   Found follow(const Mention& mention, const std::string& where, const std::string& folder,
                const Where& place);
   bool find_bound(const Mention& mention, Found& found);

@@ -215,7 +215,7 @@ class Reader {
     for (const auto& pair : node) {
       const std::string name = name_of(pair.first, seen, field.c_str());
       name_place_ = place(pair.first.Mark());
-      const std::string full_name = field + "." + name;
+      const std::string full_name = fmt::format("{}.{}", field, name);
       std::string value =
           field == "let" ? key_text(pair.second, full_name) : text(pair.second, full_name);
       if (field != "let" && has_control_character(value)) {

@@ -58,6 +58,10 @@ class FaultyDisk : public Disk {
     count("sync_folder", path);
     inner_.sync_folder(path);
   }
+  void require_writable(const std::string& folder) override {
+    count("require_writable", folder);
+    inner_.require_writable(folder);
+  }
   std::uint64_t free_space(const std::string& folder) override {
     count("free_space", folder);
     return free_space_ ? free_space_ : inner_.free_space(folder);

@@ -1,0 +1,115 @@
+// An adapter: adapter_config.json, then, behind a line `---`, the tensors of its
+// adapter_model.safetensors, one a line: NAME DTYPE and the dimensions, for example
+//   base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight F32 2 4
+// It opens, its updates hold together and are matched to a small model, or there is an error.
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "adapter/adapter.h"
+#include "support/fuzz_parts.h"
+#include "support/memory_disk.h"
+#include "support/safetensors_builder.h"
+#include "thorns/error.h"
+
+namespace {
+
+using thorns::Update;
+using thorns::UpdateKind;
+using thorns::fuzz::require;
+
+constexpr std::uint64_t kMostElements = 4096;  // of one tensor
+constexpr std::size_t kMostTensors = 200;
+
+// A file of the tensors that `list` describes, all zeros; lines that describe none are left out.
+std::string weights(const std::string& list) {
+  nlohmann::ordered_json header = nlohmann::ordered_json::object();
+  std::uint64_t size = 0;
+  std::istringstream lines(list);
+  for (std::string line; std::getline(lines, line) && header.size() < kMostTensors;) {
+    std::istringstream words(line);
+    std::string name;
+    std::string type;
+    words >> name >> type;
+    const auto dtype = thorns::dtype_from_safetensors(type);
+    if (!dtype) continue;
+    std::vector<std::uint64_t> shape;
+    std::uint64_t elements = 1;
+    for (std::uint64_t dim = 0; elements <= kMostElements && words >> dim;) {
+      shape.push_back(dim);
+      elements = dim > kMostElements ? dim : elements * dim;
+    }
+    if (elements > kMostElements || header.contains(name)) continue;
+    const std::uint64_t end = size + elements * size_of(*dtype);
+    header[name] = {{"dtype", type}, {"shape", shape}, {"data_offsets", {size, end}}};
+    size = end;
+  }
+  using Json = nlohmann::ordered_json;
+  return thorns::test::raw_safetensors(header.dump(-1, ' ', false, Json::error_handler_t::replace),
+                                       std::string(size, '\0'));
+}
+
+// The model that the adapters of the seeds belong to, and a GPT-2 to transpose for.
+std::vector<thorns::TensorInfo> model() {
+  std::vector<thorns::TensorInfo> tensors;
+  const auto add = [&](const char* name, std::vector<std::uint64_t> shape) {
+    std::uint64_t elements = 1;
+    for (const std::uint64_t dim : shape) elements *= dim;
+    tensors.push_back({name, thorns::Dtype::F16, std::move(shape), elements});
+  };
+  add("model.embed_tokens.weight", {8, 4});
+  add("model.layers.0.mlp.down_proj.weight", {4, 6});
+  add("model.layers.0.self_attn.q_proj.bias", {4});
+  add("model.layers.0.self_attn.q_proj.weight", {4, 4});
+  add("model.layers.0.self_attn.v_proj.weight", {2, 4});
+  add("model.norm.weight", {4});
+  add("transformer.h.0.attn.c_attn.weight", {4, 12});
+  add("transformer.h.0.attn.c_proj.weight", {4, 4});
+  return tensors;
+}
+
+void check_update(const Update& update, std::span<const thorns::TensorInfo> tensors) {
+  require(update.first < tensors.size());
+  require(std::isfinite(update.scale));
+  if (update.kind != UpdateKind::LowRank) return;
+  require(update.second < tensors.size());
+  const auto& a = tensors[update.first].shape;
+  const auto& b = tensors[update.second].shape;
+  require(update.rank > 0 && a.size() == 2 && b.size() == 2);
+  require(a[0] == update.rank && b[1] == update.rank);
+}
+
+void check(const thorns::Adapter& adapter) {
+  require(!adapter.updates().empty() && adapter.files().size() == 2);
+  const auto tensors = adapter.source().tensors();
+  for (const Update& update : adapter.updates()) check_update(update, tensors);
+  static const std::vector<thorns::TensorInfo> target = model();
+  for (const char* type : {"llama", "gpt2"}) {
+    for (const auto& resolved : resolve(adapter, {target, type, true})) {
+      const Update& update = *resolved.update;
+      if (update.kind != UpdateKind::LowRank) continue;
+      std::vector<float> u(tensors[resolved.transposed ? update.first : update.second].elements);
+      std::vector<float> v(tensors[resolved.transposed ? update.second : update.first].elements);
+      load_factors(adapter, update, resolved.transposed, u, v);
+    }
+  }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  const auto parts = thorns::fuzz::split_parts(data, size, 2);
+  thorns::MemoryDisk disk;
+  disk.add_file("adapter/adapter_config.json", parts[0]);
+  disk.add_file("adapter/adapter_model.safetensors", weights(parts[1]));
+  try {
+    check(*open_adapter(disk, "adapter"));
+  } catch (const thorns::Error& error) {
+    require(error.code() != thorns::ErrorCode::Internal);
+    to_string(error);
+  }
+  return 0;
+}
