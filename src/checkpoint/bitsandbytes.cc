@@ -40,7 +40,7 @@ void decode_int8(Decoding& decoding, const TensorReader& weight, const std::stri
   ScaledBytes bytes(weight);
   bytes.scale = decoding.need(weight, module + ".SCB");
   bytes.scale->require_type({Dtype::F32});
-  const Block row[] = {{1, Block::kWhole}};
+  const ScaleBlock row[] = {{1, ScaleBlock::kWhole}};
   bytes.grid.emplace(weight.info().shape, *bytes.scale, row);
   bytes.divisor = 127.0;
   if (const auto format = decoding.take(module + ".weight_format")) {

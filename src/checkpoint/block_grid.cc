@@ -19,9 +19,9 @@ std::vector<std::uint64_t> without_ones(std::span<const std::uint64_t> shape) {
 }  // namespace
 
 BlockGrid::BlockGrid(std::span<const std::uint64_t> weight, const TensorReader& scale,
-                     std::span<const Block> candidates)
+                     std::span<const ScaleBlock> candidates)
     : stack_(stack_of(weight)) {
-  for (const Block& block : candidates) {
+  for (const ScaleBlock& block : candidates) {
     if (fits(weight, scale, block)) return;
   }
   scale.fail(fmt::format("has shape {}, which does not fit its weight of shape {}",
@@ -29,11 +29,12 @@ BlockGrid::BlockGrid(std::span<const std::uint64_t> weight, const TensorReader& 
 }
 
 bool BlockGrid::fits(std::span<const std::uint64_t> weight, const TensorReader& scale,
-                     Block block) {
+                     ScaleBlock block) {
   // A matrix without elements has one empty block.
-  block_.rows = std::max<std::uint64_t>(1, block.rows == Block::kWhole ? stack_.rows : block.rows);
-  block_.columns =
-      std::max<std::uint64_t>(1, block.columns == Block::kWhole ? stack_.columns : block.columns);
+  block_.rows =
+      std::max<std::uint64_t>(1, block.rows == ScaleBlock::kWhole ? stack_.rows : block.rows);
+  block_.columns = std::max<std::uint64_t>(
+      1, block.columns == ScaleBlock::kWhole ? stack_.columns : block.columns);
   rows_ = divide_up(stack_.rows, block_.rows);
   columns_ = divide_up(stack_.columns, block_.columns);
   shared_ = scale.info().elements == 1 && rows_ == 1 && columns_ == 1;

@@ -13,7 +13,7 @@
 namespace thorns {
 
 // The elements that share a number.
-struct Block {
+struct ScaleBlock {
   static constexpr std::uint64_t kWhole = 0;  // all rows, or all columns, of a matrix
   std::uint64_t rows = kWhole;
   std::uint64_t columns = kWhole;
@@ -37,7 +37,7 @@ class BlockGrid {
   // order, as `scale`. Dimensions of one may be left out of the scale's shape, and a single number
   // serves a whole stack. Corrupt, naming both shapes, where none fits.
   BlockGrid(std::span<const std::uint64_t> weight, const TensorReader& scale,
-            std::span<const Block> candidates);
+            std::span<const ScaleBlock> candidates);
 
   // Column c belongs to column index[c] of the grid, instead of c / block columns. Corrupt where an
   // index is outside of the grid.
@@ -52,10 +52,10 @@ class BlockGrid {
   }
 
  private:
-  bool fits(std::span<const std::uint64_t> weight, const TensorReader& scale, Block block);
+  bool fits(std::span<const std::uint64_t> weight, const TensorReader& scale, ScaleBlock block);
 
-  Stack stack_;  // of the weight
-  Block block_;  // nothing kWhole in it
+  Stack stack_;       // of the weight
+  ScaleBlock block_;  // nothing kWhole in it
   std::uint64_t rows_ = 0;
   std::uint64_t columns_ = 0;
   bool shared_ = false;  // one number for all matrices

@@ -35,10 +35,10 @@ constexpr std::array<std::string_view, 5> kVariants = {
 // How the weights of some layers are quantised, one of the configuration's `config_groups`.
 struct Scheme {
   std::uint64_t bits = 0;
-  Block block;
+  ScaleBlock block;
 };
 
-std::optional<Block> block_of(const Json& weights) {
+std::optional<ScaleBlock> block_of(const Json& weights) {
   const std::string strategy = text_field(weights, "strategy");
   const std::int64_t group = integer_field(weights, "group_size").value_or(0);
   if (strategy == "block") {
@@ -46,13 +46,14 @@ std::optional<Block> block_of(const Json& weights) {
     const bool valid = size != weights.end() && size->is_array() && size->size() == 2 &&
                        (*size)[0].is_number_unsigned() && (*size)[1].is_number_unsigned();
     if (!valid) return std::nullopt;
-    return Block{(*size)[0].get<std::uint64_t>(), (*size)[1].get<std::uint64_t>()};
+    return ScaleBlock{(*size)[0].get<std::uint64_t>(), (*size)[1].get<std::uint64_t>()};
   }
   if (group > 0 && (strategy == "group" || strategy.empty())) {
-    return Block{1, static_cast<std::uint64_t>(group)};
+    return ScaleBlock{1, static_cast<std::uint64_t>(group)};
   }
-  if (strategy == "channel" || (strategy.empty() && group == -1)) return Block{1, Block::kWhole};
-  if (strategy == "tensor" || (strategy.empty() && group == 0)) return Block{};
+  if (strategy == "channel" || (strategy.empty() && group == -1))
+    return ScaleBlock{1, ScaleBlock::kWhole};
+  if (strategy == "tensor" || (strategy.empty() && group == 0)) return ScaleBlock{};
   return std::nullopt;
 }
 
@@ -106,7 +107,7 @@ struct Layer {
 
 Layer take_layer(Decoding& decoding, const TensorReader& codes, const std::string& module,
                  std::span<const std::uint64_t> shape, const std::vector<Scheme>& schemes) {
-  std::vector<Block> blocks;
+  std::vector<ScaleBlock> blocks;
   for (const Scheme& scheme : schemes) blocks.push_back(scheme.block);
   const TensorReader scale = decoding.need(codes, module + ".weight_scale");
   scale.require_type({Dtype::F32, Dtype::BF16, Dtype::F16});

@@ -18,15 +18,15 @@
 namespace thorns {
 namespace {
 
-constexpr Block kTensor{Block::kWhole, Block::kWhole};
-constexpr Block kRow{1, Block::kWhole};
-constexpr Block kColumn{Block::kWhole, 1};
-constexpr Block kUsual{128, 128};
+constexpr ScaleBlock kTensor{ScaleBlock::kWhole, ScaleBlock::kWhole};
+constexpr ScaleBlock kRow{1, ScaleBlock::kWhole};
+constexpr ScaleBlock kColumn{ScaleBlock::kWhole, 1};
+constexpr ScaleBlock kUsual{128, 128};
 
 bool is_fp8(Dtype dtype) { return dtype == Dtype::F8E4M3 || dtype == Dtype::F8E5M2; }
 
 // What scales may stand for: exactly what the configuration says, or all that are usual.
-std::vector<Block> blocks_of(const Decoding& decoding) {
+std::vector<ScaleBlock> blocks_of(const Decoding& decoding) {
   if (decoding.how() != nullptr) {
     const Json& settings = decoding.how()->settings;
     const auto size = settings.find("weight_block_size");
@@ -52,7 +52,7 @@ void decode_fp8(Decoding& decoding) {
       text_field(decoding.how()->settings, "quant_algo") != "FP8") {
     decoding.refuse("only FP8 is decoded");
   }
-  const std::vector<Block> blocks = blocks_of(decoding);
+  const std::vector<ScaleBlock> blocks = blocks_of(decoding);
   std::vector<ScaledBytes> weights;
   bool scaled = decoding.how() != nullptr;
   for (std::size_t i = 0; i < decoding.size(); ++i) {
