@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "engine/engine.h"
 #include "kernel/kernels.h"
@@ -98,6 +99,30 @@ TEST(Exactness, EveryKeyOfDepthThreeOverFourLeaves) {
       if (HasFatalFailure()) return;
     }
     EXPECT_GE(exactness.share(), 0.999) << to_string(dtype);
+  }
+}
+
+TEST(Exactness, DistancesToTheLeaves) {
+  const KeyBinder binder({"A", "B", "C", "D"}, {"L"});
+  const Models models = small_family(Dtype::BF16, 13, 29);
+  Loras loras;
+  loras["L"] = lora("L", "model.layers.0.mlp.up_proj", 13, 29, 4, 0.5, 100);
+  const Recipe recipe = binder.bind("{{A+B}[L]+{C+D}}");
+  const Merged merged = merge_in_memory(recipe, models, loras);
+  const std::vector<double> exact = Oracle(recipe, models, loras).tensor(kTensor);
+  const Program& program = merged.plan.programs.at(0);
+  const std::vector<double>& distances = merged.facts.at(0).distances;
+  ASSERT_EQ(distances.size(), program.operands.size());
+  for (std::size_t i = 0; i < distances.size(); ++i) {
+    if (program.operands[i].adapter != nullptr) {
+      EXPECT_TRUE(std::isnan(distances[i]));
+      continue;
+    }
+    double square = 0;
+    const std::vector<double> leaf = models.at(program.operands[i].label)[0].values();
+    for (std::size_t e = 0; e < exact.size(); ++e) square += std::pow(exact[e] - leaf[e], 2);
+    EXPECT_NEAR(distances[i], std::sqrt(square), 1e-9) << program.operands[i].label;
+    EXPECT_GT(distances[i], 0);
   }
 }
 

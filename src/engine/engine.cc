@@ -97,6 +97,7 @@ class Engine {
         solution.coefficients.empty() ? std::vector<double>(n, 0.0) : solution.coefficients.front();
     if (solution.coefficients.size() > 1) facts.blocks = std::move(solution.coefficients);
     facts.norm = solution.norm;
+    facts.distances = std::move(solution.distances);
     facts.nodes = std::move(solution.nodes);
     return facts;
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <optional>
 #include <utility>
 
@@ -46,11 +47,27 @@ class Solver {
       square += inner(x, x, grams_[b]);
     }
     solution_.norm = std::sqrt(std::max(0.0, square));
+    for (std::size_t i = 0; i < n_; ++i) solution_.distances.push_back(distance(i));
     return std::move(solution_);
   }
 
  private:
   bool is_zero_rule() const { return program_.vocabulary == VocabularyRule::Zero; }
+
+  // From the result to an operand, over the written blocks that both have.
+  double distance(std::size_t operand) const {
+    if (program_.operands[operand].adapter != nullptr) {
+      return std::numeric_limits<double>::quiet_NaN();
+    }
+    double square = 0;
+    for (std::size_t b = 0; b < solution_.coefficients.size(); ++b) {
+      if (!program_.blocks[b].has(program_.operands[operand])) continue;
+      Vector difference = solution_.coefficients[b];
+      difference[operand] -= 1;
+      square += inner(difference, difference, grams_[b]);
+    }
+    return std::sqrt(std::max(0.0, square));
+  }
 
   Point solve_sum(const SumNode& sum) const {
     Point point(grams_.size());

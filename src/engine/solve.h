@@ -12,6 +12,7 @@ namespace thorns {
 struct Solution {
   std::vector<std::vector<double>> coefficients;  // per block, of the program's operands
   double norm = 0.0;                              // of the weighted sum
+  std::vector<double> distances;                  // from it to every operand, as in TensorFacts
   std::vector<NodeFacts> nodes;                   // one per method node, in program order
 };
 

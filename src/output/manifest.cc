@@ -181,9 +181,10 @@ std::string ManifestWriter::source_json(const Operand& operand, const TensorFact
   const auto at = [&](const std::vector<double>& numbers) {
     return index < numbers.size() ? json_number(numbers[index]) : std::string("null");
   };
-  return fmt::format(R"({{"label": {}, "dtype": "{}", "coefficient": {}, "norm": {}}})",
-                     json_string(filter_(operand.label)), to_string(operand.dtype),
-                     at(facts.coefficients), at(facts.norms));
+  return fmt::format(
+      R"({{"label": {}, "dtype": "{}", "coefficient": {}, "norm": {}, "distance": {}}})",
+      json_string(filter_(operand.label)), to_string(operand.dtype), at(facts.coefficients),
+      at(facts.norms), at(facts.distances));
 }
 
 std::string ManifestWriter::solved_json(const NodeFacts& facts) const {
@@ -250,6 +251,7 @@ std::uint64_t manifest_bound(const Plan& plan, std::span<const WrittenFile> file
     TensorFacts facts;
     facts.coefficients.assign(program.operands.size(), kLongestDouble);
     facts.norms = facts.coefficients;
+    facts.distances = facts.coefficients;
     const auto written = std::count_if(program.blocks.begin(), program.blocks.end(),
                                        [](const Block& block) { return block.written; });
     if (written > 1) facts.blocks.assign(static_cast<std::size_t>(written), facts.coefficients);

@@ -197,15 +197,16 @@ TEST(Manifest, Tensors) {
   ASSERT_EQ(tensors.size(), 4U);
   EXPECT_EQ(tensors[0], Json::parse(R"({"name":"ids","kind":"same","dtype":"I64","shape":[1],
       "file":"model-00001-of-00002.safetensors","norm":null,"rounded":0,"clipped":0,"nonfinite":0,
-      "sources":[{"label":"Rose","dtype":"I64","coefficient":0.1,"norm":null},
-                 {"label":"Thorn X","dtype":"I64","coefficient":0.1,"norm":null}],"nodes":[]})"));
+      "sources":[{"label":"Rose","dtype":"I64","coefficient":0.1,"norm":null,"distance":null},
+                 {"label":"Thorn X","dtype":"I64","coefficient":0.1,"norm":null,"distance":null}],"nodes":[]})"));
   EXPECT_EQ(tensors[3],
             Json::parse(R"({"name":"model.embed_tokens.weight","kind":"blend","dtype":"BF16",
       "shape":[3,2],"file":"model-00002-of-00002.safetensors","norm":0.30000000000000004,
       "rounded":2,"clipped":0,"nonfinite":0,
-      "sources":[{"label":"Rose","dtype":"BF16","coefficient":0.1,"norm":1.5},
-                 {"label":"Thorn X","dtype":"BF16","coefficient":0.1,"norm":1.5},
-                 {"label":"Dew: lora_B * lora_A","dtype":"BF16","coefficient":0.1,"norm":1.5}],
+      "sources":[{"label":"Rose","dtype":"BF16","coefficient":0.1,"norm":1.5,"distance":0.25},
+                 {"label":"Thorn X","dtype":"BF16","coefficient":0.1,"norm":1.5,"distance":0.5},
+                 {"label":"Dew: lora_B * lora_A","dtype":"BF16","coefficient":0.1,"norm":1.5,
+                  "distance":null}],
       "nodes":[{"node":"{Rose[0.5*Dew]+Thorn X;t(attn)=[0.25,0.75]}",
                 "coefficients":[0.7071067811865476,0.7071067811865476],
                 "angle":1.5707963267948966,"fell_back":false}]})"));
@@ -240,6 +241,7 @@ TEST(Manifest, BoundHolds) {
     for (const Program& program : plan.programs) {
       facts.push_back(test::fake_facts(program));
       for (double& norm : facts.back().norms) norm = -1.7976931348623157e+308;
+      facts.back().distances = facts.back().norms;
       for (double& value : facts.back().coefficients) value = -2.2250738585072014e-308;
     }
     const std::vector<WrittenFile> files = {{"config.json", 12, kHash}, {"odd\"name", 0, kHash}};

@@ -25,7 +25,10 @@ struct TensorFacts {
   std::vector<double> coefficients;         // one per operand of the program, in the first block
   std::vector<std::vector<double>> blocks;  // the same per written block; empty where there is one
   std::vector<double> norms;                // L2 norm of each operand; empty for Same
-  double norm = 0.0;                        // of the exact result
+  // L2 norm of the exact result minus the operand, over the rows that it has; NaN for an update,
+  // which is no model. Empty where nothing was measured.
+  std::vector<double> distances;
+  double norm = 0.0;  // of the exact result
   std::vector<NodeFacts> nodes;
   std::uint64_t rounded = 0;    // output elements that are not the exact sum
   std::uint64_t clipped = 0;    // finite sums beyond the output type's range
