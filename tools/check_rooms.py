@@ -26,8 +26,9 @@ FLOORS = {
     "plan": 4,
     "engine": 5,
     "output": 5,
-    "api": 6,
-    "cli": 7,
+    "insight": 6,
+    "api": 7,
+    "cli": 8,
 }
 PUBLIC = "thorns"  # include/thorns
 FRONT_DOOR = "cli"  # uses the public headers alone

@@ -3,6 +3,7 @@
 // characters, so that writing a document never fails.
 #include "base/json.h"
 
+#include "thorns/check.h"
 #include "thorns/thorns.h"
 
 namespace thorns {
@@ -131,7 +132,50 @@ Json first_angles_fields(const FirstAngles& first) {
            })}};
 }
 
+Json finding_fields(const Finding& finding) {
+  Json where = std::visit(PlaceFields{}, finding.place);
+  if (where.is_null()) where = Json::object();
+  if (!finding.leaf.empty()) where["leaf"] = finding.leaf;
+  if (!finding.adapter.empty()) where["adapter"] = finding.adapter;
+  if (!finding.node.empty()) where["node"] = finding.node;
+  Json measured = Json::object();
+  for (const auto& [name, value] : finding.measured) measured[name] = value;
+  return {{"code", finding.code}, {"severity", to_string(finding.severity)},
+          {"where", where},       {"message", finding.message},
+          {"measured", measured}, {"advice", finding.advice}};
+}
+
+Json fold_measure_fields(const FoldMeasure& fold) {
+  return {{"adapter", fold.adapter}, {"model", fold.model},     {"strength", fold.strength},
+          {"overlap", fold.overlap}, {"reaches", fold.reaches}, {"tensors", fold.tensors}};
+}
+
+Json node_measure_fields(const NodeMeasure& node) {
+  return {{"key", node.key},           {"tensors", node.tensors}, {"fell_back", node.fell_back},
+          {"smallest", node.smallest}, {"median", node.median},   {"largest", node.largest}};
+}
+
+Json placement_fields(const PlacementMeasure& place) {
+  return {{"adapter", place.adapter}, {"model", place.model},       {"present", place.present},
+          {"chosen", place.chosen},   {"strength", place.strength}, {"overlap", place.overlap},
+          {"reaches", place.reaches}, {"effect", place.effect}};
+}
+
 }  // namespace
+
+std::string to_json(const CheckReport& report) {
+  return document(
+      "thorns/check/1",
+      {{"recipe", report.key},
+       {"findings", list_of(report.findings, finding_fields)},
+       {"folds", list_of(report.folds, fold_measure_fields)},
+       {"nodes", list_of(report.nodes, node_measure_fields)},
+       {"placements", list_of(report.placements, placement_fields)},
+       {"suggestion", report.suggestion.empty() ? Json(nullptr) : Json(report.suggestion)},
+       {"tensors", report.tensors},
+       {"measured", report.measured},
+       {"bytes_read", report.bytes_read}});
+}
 
 std::string to_json(const KeyReport& report) {
   return document("thorns/key/1", {{"canonical", report.canonical},

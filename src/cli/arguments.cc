@@ -53,6 +53,16 @@ std::size_t threads_value(const std::string& value) {
   return threads;
 }
 
+std::size_t count_value(const std::string& option, const std::string& value) {
+  std::size_t count = 0;
+  const char* const end = value.data() + value.size();
+  const auto [stop, code] = std::from_chars(value.data(), end, count);
+  if (code != std::errc{} || stop != end || count < 1) {
+    refuse(fmt::format("`{}` needs a number, at least 1, found `{}`", option, value));
+  }
+  return count;
+}
+
 ProgressMode progress_value(const std::string& value) {
   if (value == "auto") return ProgressMode::Auto;
   if (value == "always") return ProgressMode::Always;
@@ -257,6 +267,53 @@ std::unique_ptr<VerbParser> plan_parser() {
   return parser;
 }
 
+std::unique_ptr<VerbParser> check_parser() {
+  auto parser = std::make_unique<VerbParser>("check");
+  auto arguments = std::make_shared<CheckArguments>();
+  MergeOptions& options = arguments->options;
+  OptionTable table(parser->app);
+  table.group("Recipe");
+  declare_inputs(table, options);
+  table.group("Result");
+  declare_result(table, options);
+  table.group("Measurement");
+  table.flag("--headers",
+             "Compare headers, configurations and cards only; measure no weights. Default: "
+             "everything is measured, in one sweep over the inputs.",
+             arguments->check.headers_only);
+  table.once(
+      "--sample", "N",
+      "Measure the tensors of N layers, evenly spread, instead of all tensors. Default: all.",
+      [arguments](const std::string& value) {
+        arguments->check.layers = count_value("--sample", value);
+      });
+  table.flag("--allow-nonfinite",
+             "Take NaN and Inf for 0 and go on. Default: the first one is a finding and ends the "
+             "measurement.",
+             options.allow_nonfinite);
+  declare_machine(table, options);
+  table.group("Talk");
+  declare_volume(table, arguments->talk);
+  table.once(
+      "--progress", kProgressModes,
+      "The progress line on standard error. auto: one line that is redrawn on a terminal, "
+      "a line every 10 seconds elsewhere. Default: auto.",
+      [arguments](const std::string& value) { arguments->talk.progress = progress_value(value); });
+  declare_json(table, arguments->talk);
+  parser->finish = [arguments, &app = parser->app]() -> Command {
+    if (app.count("RECIPE") == 0) {
+      refuse("check needs a recipe",
+             "a key in quotes, a recipe file, or - for standard input; see `thorns check --help`");
+    }
+    if (arguments->check.headers_only && arguments->check.layers) {
+      refuse("`--headers` measures nothing and excludes `--sample`");
+    }
+    refuse_both_volumes(arguments->talk);
+    return *arguments;
+  };
+  return parser;
+}
+
 std::unique_ptr<VerbParser> key_parser() {
   auto parser = std::make_unique<VerbParser>("key");
   auto arguments = std::make_shared<KeyArguments>();
@@ -344,6 +401,18 @@ const std::vector<Verb>& verbs() {
         "    thorns plan \"{A+B}\" --path models \\\n"
         "           --explain model.layers.0.mlp.up_proj.weight\n"},
        plan_parser},
+      {"check",
+       {"check RECIPE", "what is likely to go wrong, with the measurements behind it",
+        "Say what is likely to go wrong with a recipe: adapters that reach one model twice or are "
+        "stacked, merges that only average, models that do not belong together, configurations, "
+        "tokenizers and prompts that disagree, and everything that merge would refuse. Every "
+        "finding has its measurement and what to do. These are measurements of weights, no promise "
+        "of quality. Writes nothing. Exit code 1 where merge would refuse.",
+        "  Is something wrong with this key?\n"
+        "    thorns check \"{A[LoraOne+LoraTwo]+B}\" --path models --path loras\n\n"
+        "  The same from headers and cards alone, in a moment:\n"
+        "    thorns check recipe.yaml --headers\n"},
+       check_parser},
       {"key",
        {"key KEY", "read a key back: its tree, canonical form and legend",
         "Read an ensemble key back: the tree of what it builds, its canonical form, and what its "
@@ -397,6 +466,7 @@ Command parse_verb(const Verb& verb, const std::vector<std::string>& rest,
   };
   if (auto* merge = std::get_if<MergeArguments>(&command)) add_paths(merge->options);
   if (auto* plan = std::get_if<PlanArguments>(&command)) add_paths(plan->options);
+  if (auto* check = std::get_if<CheckArguments>(&command)) add_paths(check->options);
   return command;
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cli/terminal.h"
+#include "thorns/check.h"
 #include "thorns/thorns.h"
 
 namespace thorns::cli {
@@ -18,6 +19,11 @@ struct MergeArguments {
 struct PlanArguments {
   MergeOptions options;
   std::string explain;  // a tensor's name; empty: the whole plan
+  Talk talk;
+};
+struct CheckArguments {
+  MergeOptions options;
+  CheckOptions check;
   Talk talk;
 };
 struct KeyArguments {
@@ -35,8 +41,8 @@ struct ShowText {  // help, version
   std::string text;
 };
 
-using Command = std::variant<MergeArguments, PlanArguments, KeyArguments, MethodsArguments,
-                             CompletionArguments, ShowText>;
+using Command = std::variant<MergeArguments, PlanArguments, CheckArguments, KeyArguments,
+                             MethodsArguments, CompletionArguments, ShowText>;
 
 // `arguments` without the program's name; `thorns_path` is the value of THORNS_PATH. Throws
 // BadUsage.

@@ -23,12 +23,14 @@ namespace {
 
 class Engine {
  public:
-  Engine(const Plan& plan, Sink& sink, Observer& observer, const EngineOptions& options)
+  Engine(const Plan& plan, Sink& sink, Observer& observer, const EngineOptions& options,
+         TileReader::Sweeps sweeps)
       : plan_(plan),
         observer_(observer),
         options_(options),
+        bytes_total_(plan.bytes_read + plan.bytes_out),
         pool_(plan.threads),
-        reader_(plan, reader_threads(plan.threads)),
+        reader_(plan, reader_threads(plan.threads), sweeps),
         outbox_(sink, plan.memory.output_slots, plan.memory.output_slot_bytes) {
     for (std::size_t i = 0; i < pool_.size(); ++i) workspaces_.emplace_back(plan);
   }
@@ -59,7 +61,50 @@ class Engine {
     return {reader_.bytes_read() + factor_bytes_, outbox_.bytes_written()};
   }
 
+  // The reader is one of the first sweep.
+  std::uint64_t survey(const OnMeasured& on_measured) {
+    bytes_total_ = measured_bytes();
+    for (current_ = 0; current_ < plan_.programs.size(); ++current_) {
+      const Program& program = plan_.programs[current_];
+      if (program.kind != ProgramKind::Blend) continue;
+      const Factors factors(program);
+      factor_bytes_ += factors.bytes_read();
+      std::vector<double> sums = empty_sums(program);
+      const std::size_t tiles = measured_tiles(program, plan_.memory).size();
+      for (std::size_t t = 0; t < tiles; ++t) {
+        const Tile tile = next_tile();
+        measure_tile(program, factors, tile, sums);
+        reader_.release(tile);
+      }
+      on_measured(current_, full_grams(program, sums));
+      report();
+    }
+    report();
+    return reader_.bytes_read() + factor_bytes_;
+  }
+
  private:
+  std::uint64_t measured_bytes() const {
+    std::uint64_t bytes = 0;
+    for (const Program& program : plan_.programs) {
+      if (program.kind != ProgramKind::Blend) continue;
+      bytes += program.stored_bytes();
+      for (const Operand& operand : program.operands) {
+        if (!operand.is_product()) continue;
+        const auto tensors = operand.adapter->source().tensors();
+        bytes += tensors[operand.update->first].bytes() + tensors[operand.update->second].bytes();
+      }
+    }
+    return bytes;
+  }
+
+  // Room for the sums of all grains.
+  static std::vector<double> empty_sums(const Program& program) {
+    return std::vector<double>(
+        static_cast<std::size_t>(grains_before(program, program.blocks.size())) *
+        pairs(program.operands.size()));
+  }
+
   // ------------------------------------------------------------ kinds of programs
 
   TensorFacts run_blend(const Program& program) {
@@ -67,8 +112,7 @@ class Engine {
     factor_bytes_ += factors.bytes_read();
     const std::uint64_t keep = kept_tiles(program, plan_.memory);
     const std::size_t n = program.operands.size();
-    std::vector<double> sums(
-        static_cast<std::size_t>(grains_before(program, program.blocks.size())) * pairs(n));
+    std::vector<double> sums = empty_sums(program);
     std::vector<Tile> kept;
     const std::size_t measured = measured_tiles(program, plan_.memory).size();
     for (std::size_t t = 0; t < measured; ++t) {
@@ -302,7 +346,7 @@ class Engine {
   void report() {
     Progress now;
     now.bytes_done = reader_.bytes_read() + factor_bytes_ + outbox_.bytes_written();
-    now.bytes_total = plan_.bytes_read + plan_.bytes_out;
+    now.bytes_total = bytes_total_;
     now.tensors_done = current_;
     now.tensors_total = plan_.programs.size();
     if (current_ < plan_.programs.size()) now.tensor = plan_.programs[current_].tensor;
@@ -312,6 +356,7 @@ class Engine {
   const Plan& plan_;
   Observer& observer_;
   EngineOptions options_;
+  std::uint64_t bytes_total_;
   std::size_t current_ = 0;  // program at hand
   std::uint64_t factor_bytes_ = 0;
   std::vector<Workspace> workspaces_;  // one per worker
@@ -324,7 +369,18 @@ class Engine {
 }  // namespace
 
 EngineFacts run(const Plan& plan, Sink& sink, Observer& observer, const EngineOptions& options) {
-  return Engine(plan, sink, observer, options).run();
+  return Engine(plan, sink, observer, options, TileReader::Sweeps::All).run();
+}
+
+std::uint64_t survey(const Plan& plan, Observer& observer, const EngineOptions& options,
+                     const OnMeasured& on_measured) {
+  class Nowhere : public Sink {
+   public:
+    void write(std::size_t, std::span<const std::byte>) override {}
+    void finished(std::size_t, const TensorFacts&) override {}
+  } nowhere;
+  return Engine(plan, nowhere, observer, options, TileReader::Sweeps::Measured)
+      .survey(on_measured);
 }
 
 }  // namespace thorns

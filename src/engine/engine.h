@@ -5,7 +5,11 @@
 // SIMD target.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
 
 #include "plan/plan.h"
 #include "plan/sink.h"
@@ -25,5 +29,15 @@ struct EngineFacts {
 // Throws NonFinite (tensor and element), Mismatch (integer tensors that differ), Cancelled, and
 // what the sources and the sink throw.
 EngineFacts run(const Plan& plan, Sink& sink, Observer& observer, const EngineOptions& options);
+
+// Called for every Blend program of the plan, in order, by the thread that called `survey`: its
+// inner products as `solve` takes them, per block the n x n of its operands.
+using OnMeasured =
+    std::function<void(std::size_t program, std::span<const std::vector<double>> grams)>;
+
+// The first sweep alone: reads and measures every Blend program, writes nothing. Bytes read. Throws
+// NonFinite, Cancelled, and what the sources throw.
+std::uint64_t survey(const Plan& plan, Observer& observer, const EngineOptions& options,
+                     const OnMeasured& on_measured);
 
 }  // namespace thorns

@@ -31,7 +31,7 @@ Buffer::Buffer(std::size_t bytes) : size_(bytes) {
 
 void Unmap::operator()(std::byte* memory) const { ::munmap(memory, size); }
 
-TileReader::TileReader(const Plan& plan, std::size_t readers) : plan_(plan) {
+TileReader::TileReader(const Plan& plan, std::size_t readers, Sweeps sweeps) : plan_(plan) {
   for (std::size_t p = 0; p < plan.programs.size(); ++p) {
     const Program& program = plan.programs[p];
     const auto add = [&](const std::vector<TileSpan>& tiles, std::size_t from) {
@@ -40,8 +40,9 @@ TileReader::TileReader(const Plan& plan, std::size_t readers) : plan_(plan) {
     };
     if (program.kind == ProgramKind::Blend) {
       add(measured_tiles(program, plan.memory), 0);
+      if (sweeps == Sweeps::Measured) continue;
       add(written_tiles(program, plan.memory), kept_tiles(program, plan.memory));
-    } else {
+    } else if (sweeps == Sweeps::All) {
       add(written_tiles(program, plan.memory), 0);
     }
   }

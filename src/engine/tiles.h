@@ -49,14 +49,18 @@ struct Tile {
 
 class TileReader {
  public:
+  enum class Sweeps {
+    All,      // what a merge reads
+    Measured  // the first sweep of blends alone, what a survey reads
+  };
   // Starts reading at once. The plan must outlive the reader.
-  TileReader(const Plan& plan, std::size_t readers);
+  TileReader(const Plan& plan, std::size_t readers, Sweeps sweeps = Sweeps::All);
   ~TileReader();  // stops the threads, whatever is left unread
   TileReader(const TileReader&) = delete;
   TileReader& operator=(const TileReader&) = delete;
 
   // The next tile of the sequence: per program its tiles in order, and once more for a second
-  // sweep. Waits for it. Rethrows what a source threw. One caller at a time.
+  // sweep where one is read. Waits for it. Rethrows what a source threw. One caller at a time.
   Tile next();
   // Gives the tile's memory back. Any thread.
   void release(const Tile& tile);

@@ -69,7 +69,7 @@ class Builder {
     const auto& node = recipe_.nodes[index].node;
     std::size_t made = 0;
     if (const auto* leaf = std::get_if<LeafNode>(&node)) {
-      made = add_leaf(leaf->leaf);
+      made = add_leaf(index, leaf->leaf);
     } else if (const auto* fold = std::get_if<FoldNode>(&node)) {
       made = add_fold(index, *fold);
     } else {
@@ -79,7 +79,7 @@ class Builder {
     return made;
   }
 
-  std::size_t add_leaf(std::size_t leaf) {
+  std::size_t add_leaf(std::size_t index, std::size_t leaf) {
     const LeafView& view = (*shop_.views)[leaf];
     Operand operand;
     operand.source = view.source;
@@ -87,7 +87,7 @@ class Builder {
     operand.dtype = view.source->tensors()[operand.tensor].dtype;
     operand.elements = view.source->tensors()[operand.tensor].elements;
     operand.label = recipe_.leaves[leaf].name;
-    return push(SumNode{{{true, add_operand(operand), 1.0}}});
+    return push(SumNode{{{true, add_operand(operand), 1.0}}, index});
   }
 
   std::size_t add_fold(std::size_t index, const FoldNode& fold) {
@@ -95,7 +95,7 @@ class Builder {
     const FoldUpdates& updates = shop_.folds.at(index);
     const auto add_all = [&](const std::string& tensor) {
       const auto [begin, end] = updates.equal_range(tensor);
-      for (auto at = begin; at != end; ++at) current = add_update(current, fold, at->second);
+      for (auto at = begin; at != end; ++at) current = add_update(current, index, at->second);
     };
     if (const auto embedding = shared_embedding(fold.model)) add_all(*embedding);
     add_all(program_.tensor);
@@ -117,7 +117,8 @@ class Builder {
 
   // W + weight * scale * D, or for a replacement (1 - weight) * W + weight * R: a weight scales
   // what the adapter changes.
-  std::size_t add_update(std::size_t base, const FoldNode& fold, const ResolvedUpdate& resolved) {
+  std::size_t add_update(std::size_t base, std::size_t index, const ResolvedUpdate& resolved) {
+    const auto& fold = std::get<FoldNode>(recipe_.nodes[index].node);
     const Update& update = *resolved.update;
     const Adapter& adapter = *(*shop_.adapters)[fold.adapter];
     const std::string& name = recipe_.adapters[fold.adapter].name;
@@ -130,7 +131,7 @@ class Builder {
       operand.transposed = resolved.transposed;
       operand.label = name;
       const std::size_t vector = add_operand(operand);
-      return push(SumNode{{{false, base, 1.0}, {true, vector, fold.weight * update.scale}}});
+      return push(SumNode{{{false, base, 1.0}, {true, vector, fold.weight * update.scale}}, index});
     }
     operand.source = &adapter.source();
     operand.tensor = update.first;
@@ -139,10 +140,10 @@ class Builder {
     operand.label = name;
     const std::size_t vector = add_operand(operand);
     if (update.kind == UpdateKind::Add) {
-      return push(SumNode{{{false, base, 1.0}, {true, vector, fold.weight * update.scale}}});
+      return push(SumNode{{{false, base, 1.0}, {true, vector, fold.weight * update.scale}}, index});
     }
-    if (fold.weight == 1.0) return push(SumNode{{{true, vector, 1.0}}});
-    return push(SumNode{{{false, base, 1.0 - fold.weight}, {true, vector, fold.weight}}});
+    if (fold.weight == 1.0) return push(SumNode{{{true, vector, 1.0}}, index});
+    return push(SumNode{{{false, base, 1.0 - fold.weight}, {true, vector, fold.weight}}, index});
   }
 
   std::size_t add_blend(std::size_t index, const BlendNode& blend) {

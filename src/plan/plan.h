@@ -41,6 +41,7 @@ struct SumNode {  // sum of weight * node + sum of scale * operand, all constant
     double scale = 1.0;
   };
   std::vector<Term> terms;
+  std::size_t recipe_node = 0;  // the leaf or fold that it belongs to, in Recipe::nodes
 };
 struct MethodNode {
   const SpanMethod* method = nullptr;

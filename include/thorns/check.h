@@ -1,0 +1,105 @@
+// What is likely to go wrong with a recipe, with the measurements behind it.
+//
+//     thorns::MergeOptions options;
+//     options.recipe = "{A[L]+B[L]}";
+//     thorns::Observer silent;
+//     for (const thorns::Finding& finding : thorns::check(options, {}, silent).findings) ...
+//
+// Headers, configurations and cards are compared first; then all inner products of the recipe's
+// models and adapters are measured in one sweep, and everything that is said of weights follows
+// from them. They are measurements of weights and no promise of quality. Nothing is written.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "thorns/thorns.h"
+
+namespace thorns {
+
+enum class Severity {
+  Note,     // worth knowing
+  Warning,  // probably not what was meant
+  Error     // merge would refuse it
+};
+const char* to_string(Severity severity);  // "note", "warning", "error"
+
+struct Finding {
+  std::string code;  // a stable word: "adapter-repeated"
+  Severity severity = Severity::Note;
+  std::string message;    // one sentence, no full stop
+  std::string advice;     // what to do; may be empty
+  Where place;            // in the key where it has one, else a file or tensor
+  std::string leaf = {};  // whom it is about, by the names of the recipe
+  std::string adapter = {};
+  std::string node = {};                                      // canonical key
+  std::vector<std::pair<std::string, double>> measured = {};  // the numbers of the message, by name
+};
+
+// An adapter where the recipe folds it, over all tensors that it changes and that were measured.
+struct FoldMeasure {
+  std::string adapter;
+  std::string model;      // canonical key of what it is folded into
+  double strength = 0.0;  // norm of what it adds / norm of what it is added to
+  double overlap = 0.0;   // cosine between what it adds and what sets that model apart from the
+                          // mean of all models of the recipe
+  double reaches = 0.0;   // its weight in the result; 1: as folded into the whole with weight 1
+  std::uint64_t tensors = 0;
+};
+
+// A node at which a method measured an angle.
+struct NodeMeasure {
+  std::string key;
+  std::uint64_t tensors = 0;
+  std::uint64_t fell_back = 0;  // of them: blended linearly
+  double smallest = 0.0;        // radians; of matrices alone where there are any
+  double median = 0.0;
+  double largest = 0.0;
+};
+
+// What an adapter would be in one place of the recipe.
+struct PlacementMeasure {
+  std::string adapter;
+  std::string model;      // canonical key, without adapters
+  bool chosen = false;    // in the suggested key
+  bool present = false;   // where the recipe has it
+  double strength = 0.0;  // as in FoldMeasure
+  double overlap = 0.0;
+  double reaches = 0.0;
+  double effect = 0.0;  // norm of what it adds to the result / norm of the result
+};
+
+struct CheckReport {
+  std::string key;                // canonical
+  std::vector<Finding> findings;  // errors first, then warnings, then notes
+  std::vector<FoldMeasure> folds;
+  std::vector<NodeMeasure> nodes;
+  std::vector<PlacementMeasure> placements;  // with CheckOptions::suggest
+  std::string suggestion;                    // a key; empty where there is none
+  std::uint64_t tensors = 0;                 // of the output
+  std::uint64_t measured = 0;                // of them
+  std::uint64_t bytes_read = 0;              // to measure
+
+  bool refused() const {  // merge would not start
+    return !findings.empty() && findings.front().severity == Severity::Error;
+  }
+};
+
+struct CheckOptions {
+  bool headers_only = false;          // measure nothing
+  std::optional<std::size_t> layers;  // measure this many layers, evenly spread; default all
+  bool suggest = false;
+};
+
+// Throws only where no recipe can be made at all (a key that does not parse, names that are not
+// found) and for damage met while measuring; what merge would refuse is among the findings.
+CheckReport check(const MergeOptions& options, const CheckOptions& check_options,
+                  Observer& observer);
+
+std::string to_json(const CheckReport& report);
+
+}  // namespace thorns

@@ -1,0 +1,116 @@
+#include "cli/check_text.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <numbers>
+#include <vector>
+
+#include "cli/columns.h"
+#include "cli/progress.h"
+
+namespace thorns::cli {
+namespace {
+
+constexpr std::size_t kIndent = 9;  // "warning  "
+constexpr std::size_t kShownRows = 12;
+constexpr std::size_t kNameWidth = 24;
+
+std::string degrees(double radians) {
+  return fmt::format("{:.2f}", radians * 180.0 / std::numbers::pi);
+}
+
+// The key with its caret, or the file, as errors show them.
+std::string place_text(const Where& place) {
+  const std::string all = to_string(Error(ErrorCode::Internal, "", place));
+  const std::size_t first = all.find('\n');
+  std::string indented;
+  for (std::size_t at = first + 1; at < all.size();) {
+    const std::size_t end = all.find('\n', at);
+    indented += std::string(kIndent - 2, ' ') + all.substr(at, end - at) + "\n";
+    at = end + 1;
+  }
+  return indented;
+}
+
+std::string finding_text(const Finding& finding, std::size_t width) {
+  std::string text = wrap(printable(finding.message), width, kIndent);
+  const std::string word = to_string(finding.severity);
+  text.replace(0, word.size(), word);
+  text += printable(place_text(finding.place));
+  if (!finding.advice.empty()) {
+    text += wrap("-> " + printable(finding.advice), width, kIndent);
+  }
+  return text;
+}
+
+std::string count_line(const CheckReport& report) {
+  const auto count = [&](Severity severity) {
+    return static_cast<std::uint64_t>(
+        std::count_if(report.findings.begin(), report.findings.end(),
+                      [&](const Finding& finding) { return finding.severity == severity; }));
+  };
+  if (report.findings.empty()) return "nothing found";
+  return fmt::format("{}, {}, {}", count_text(count(Severity::Error), "error"),
+                     count_text(count(Severity::Warning), "warning"),
+                     count_text(count(Severity::Note), "note"));
+}
+
+std::string more_line(std::size_t count, std::size_t shown) {
+  return count > shown ? fmt::format("  and {} more; -v lists them all\n", count - shown) : "";
+}
+
+std::string folds_text(const CheckReport& report, std::size_t width, bool verbose) {
+  if (report.folds.empty()) return {};
+  std::vector<std::vector<std::string>> rows = {
+      {"adapter", "strength", "overlap", "reaches", "folded into"}};
+  const std::size_t shown =
+      verbose ? report.folds.size() : std::min(kShownRows, report.folds.size());
+  for (std::size_t i = 0; i < shown; ++i) {
+    const FoldMeasure& fold = report.folds[i];
+    rows.push_back({shorten(printable_line(fold.adapter), kNameWidth),
+                    fmt::format("{:.3f}", fold.strength), fmt::format("{:+.3f}", fold.overlap),
+                    fmt::format("{:.3f}", fold.reaches), printable_line(fold.model)});
+  }
+  return "\nAdapters\n" + table(rows, {false, true, true, true, false}, width, 2) +
+         more_line(report.folds.size(), shown) +
+         wrap(
+             "strength: norm of what it adds to that of the model; overlap: cosine with what sets "
+             "the model apart from the mean of all models; reaches: its weight in the result",
+             width, 2);
+}
+
+std::string nodes_text(const CheckReport& report, std::size_t width, bool verbose) {
+  if (report.nodes.empty()) return {};
+  std::vector<std::vector<std::string>> rows = {
+      {"smallest", "median", "largest", "averaged", "node (degrees; of matrices)"}};
+  const std::size_t shown =
+      verbose ? report.nodes.size() : std::min(kShownRows, report.nodes.size());
+  for (std::size_t i = 0; i < shown; ++i) {
+    const NodeMeasure& node = report.nodes[i];
+    rows.push_back({degrees(node.smallest), degrees(node.median), degrees(node.largest),
+                    fmt::format("{}/{}", node.fell_back, node.tensors), printable_line(node.key)});
+  }
+  return "\nAngles\n" + table(rows, {true, true, true, true, false}, width, 2) +
+         more_line(report.nodes.size(), shown);
+}
+
+}  // namespace
+
+std::string check_text(const CheckReport& report, std::size_t width, bool verbose) {
+  std::string text =
+      "Check of\n" + wrap_anywhere(shorten(printable_line(report.key), 3 * (width - 2)), width, 2);
+  for (const Finding& finding : report.findings) text += "\n" + finding_text(finding, width);
+  text += folds_text(report, width, verbose);
+  text += nodes_text(report, width, verbose);
+  text += "\n" + count_line(report);
+  if (report.measured > 0) {
+    text +=
+        fmt::format("; {} of {} measured", report.measured, count_text(report.tensors, "tensor"));
+  } else {
+    text += "; no weights measured";
+  }
+  return text + "\n";
+}
+
+}  // namespace thorns::cli
