@@ -61,28 +61,14 @@ struct NodeMeasure {
   double largest = 0.0;
 };
 
-// What an adapter would be in one place of the recipe.
-struct PlacementMeasure {
-  std::string adapter;
-  std::string model;      // canonical key, without adapters
-  bool chosen = false;    // in the suggested key
-  bool present = false;   // where the recipe has it
-  double strength = 0.0;  // as in FoldMeasure
-  double overlap = 0.0;
-  double reaches = 0.0;
-  double effect = 0.0;  // norm of what it adds to the result / norm of the result
-};
-
 struct CheckReport {
   std::string key;                // canonical
   std::vector<Finding> findings;  // errors first, then warnings, then notes
   std::vector<FoldMeasure> folds;
   std::vector<NodeMeasure> nodes;
-  std::vector<PlacementMeasure> placements;  // with CheckOptions::suggest
-  std::string suggestion;                    // a key; empty where there is none
-  std::uint64_t tensors = 0;                 // of the output
-  std::uint64_t measured = 0;                // of them
-  std::uint64_t bytes_read = 0;              // to measure
+  std::uint64_t tensors = 0;     // of the output
+  std::uint64_t measured = 0;    // of them
+  std::uint64_t bytes_read = 0;  // to measure
 
   bool refused() const {  // merge would not start
     return !findings.empty() && findings.front().severity == Severity::Error;
@@ -92,7 +78,6 @@ struct CheckReport {
 struct CheckOptions {
   bool headers_only = false;          // measure nothing
   std::optional<std::size_t> layers;  // measure this many layers, evenly spread; default all
-  bool suggest = false;
 };
 
 // Throws only where no recipe can be made at all (a key that does not parse, names that are not

@@ -155,26 +155,16 @@ Json node_measure_fields(const NodeMeasure& node) {
           {"smallest", node.smallest}, {"median", node.median},   {"largest", node.largest}};
 }
 
-Json placement_fields(const PlacementMeasure& place) {
-  return {{"adapter", place.adapter}, {"model", place.model},       {"present", place.present},
-          {"chosen", place.chosen},   {"strength", place.strength}, {"overlap", place.overlap},
-          {"reaches", place.reaches}, {"effect", place.effect}};
-}
-
 }  // namespace
 
 std::string to_json(const CheckReport& report) {
-  return document(
-      "thorns/check/1",
-      {{"recipe", report.key},
-       {"findings", list_of(report.findings, finding_fields)},
-       {"folds", list_of(report.folds, fold_measure_fields)},
-       {"nodes", list_of(report.nodes, node_measure_fields)},
-       {"placements", list_of(report.placements, placement_fields)},
-       {"suggestion", report.suggestion.empty() ? Json(nullptr) : Json(report.suggestion)},
-       {"tensors", report.tensors},
-       {"measured", report.measured},
-       {"bytes_read", report.bytes_read}});
+  return document("thorns/check/1", {{"recipe", report.key},
+                                     {"findings", list_of(report.findings, finding_fields)},
+                                     {"folds", list_of(report.folds, fold_measure_fields)},
+                                     {"nodes", list_of(report.nodes, node_measure_fields)},
+                                     {"tensors", report.tensors},
+                                     {"measured", report.measured},
+                                     {"bytes_read", report.bytes_read}});
 }
 
 std::string to_json(const KeyReport& report) {

@@ -8,8 +8,7 @@
 
 namespace thorns::cli {
 
-// Lines are at most `width` columns, but for keys with a caret, and for a suggested key, which
-// stays whole so that it can be copied. `verbose`: all notes and all nodes.
+// Lines are at most `width` columns, but for keys with a caret. `verbose`: all folds and nodes.
 std::string check_text(const CheckReport& report, std::size_t width, bool verbose);
 
 }  // namespace thorns::cli

@@ -242,8 +242,7 @@ class InputFindings {
       if (groups.size() < 2) continue;
       add("tokenizers-differ", Severity::Warning,
           fmt::format("the tokens in `{}` differ ({})", file, groups.sides()),
-          "one row of the embedding may stand for different tokens; merge models of one tokenizer, "
-          "or look at the rows that differ (`thorns diff`)");
+          "one row of the embedding may stand for different tokens; merge models of one tokenizer");
       break;
     }
     for (const char* name : {"bos_token", "eos_token", "pad_token", "unk_token"}) {

@@ -98,8 +98,7 @@ class RecipeFindings {
         fmt::format("`{}` reaches the result by {:g} ways{}; by the key's weights {:.3g} of it "
                     "arrive",
                     name, times, how, weight),
-        "fold an adapter once, into the model that gains most from it; "
-        "`thorns check --suggest` measures the places",
+        "fold an adapter once, into the model that gains most from it",
         spans.size() > 1 ? spans[1] : recipe_.adapters[adapter].span};
     finding.adapter = name;
     finding.measured = {{"ways", times}, {"nominal_weight", weight}};

@@ -268,7 +268,7 @@ void WeightSurvey::find_stacks(std::vector<Finding>& findings) const {
                     n, brief(model.key), list_text(names, 4), list_text(strengths, 4), together,
                     effect, gain, closest),
         "none of them was trained with the others in place; fold each into a model of its own and "
-        "merge those, `thorns check --suggest` measures where",
+        "merge those",
         top.span};
     finding.node = top.key;
     finding.measured = {{"strength", together},

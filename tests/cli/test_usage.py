@@ -29,6 +29,9 @@ class Usage(support.CliTest):
             (["merge", "{A+B}", "-o", "x", "-q", "-v"], "exclude each other", ""),
             (["merge", "{A", "+B}", "-o", "x"], "unexpected argument", "quotes"),
             (["methods", "slrep"], "unknown method `slrep`", "did you mean `slerp`?"),
+            (["check"], "check needs a recipe", "quotes"),
+            (["check", "{A+B}", "--sample", "0"], "`--sample` needs a number", ""),
+            (["check", "{A+B}", "--sample", "1", "--headers"], "excludes `--sample`", ""),
             (["completion", "tcsh"], "no completion for `tcsh`", "bash, zsh, fish"),
         ]
         for arguments, message, hint in table:
@@ -48,7 +51,7 @@ class Usage(support.CliTest):
 
     def test_help_lists_what_is_built(self):
         text = self.run_thorns("--help").out
-        for verb in ("merge", "plan", "key", "methods", "completion"):
+        for verb in ("merge", "plan", "check", "key", "methods", "completion"):
             self.assertIn("  %s " % verb, text)
             self.assert_code(self.run_thorns(verb, "--help"), 0)
 
