@@ -379,8 +379,7 @@ std::uint64_t survey(const Plan& plan, Observer& observer, const EngineOptions& 
     void write(std::size_t, std::span<const std::byte>) override {}
     void finished(std::size_t, const TensorFacts&) override {}
   } nowhere;
-  return Engine(plan, nowhere, observer, options, TileReader::Sweeps::Measured)
-      .survey(on_measured);
+  return Engine(plan, nowhere, observer, options, TileReader::Sweeps::Measured).survey(on_measured);
 }
 
 }  // namespace thorns
