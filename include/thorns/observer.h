@@ -12,10 +12,11 @@ struct Started {
   std::string title;  // the recipe's name; may be empty
   std::uint64_t leaves = 0;
   std::uint64_t adapters = 0;
-  std::uint64_t tensors = 0;    // of the output
-  std::uint64_t bytes_in = 0;   // of all inputs that are used, each once
-  std::uint64_t bytes_out = 0;  // of the output's tensors
-  std::uint64_t memory = 0;     // what the run will hold at most, bytes
+  std::uint64_t tensors = 0;       // of the output
+  std::uint64_t bytes_in = 0;      // of all inputs that are used, each once
+  std::uint64_t bytes_out = 0;     // of the output's tensors
+  std::uint64_t memory = 0;        // what the run will hold at most, bytes
+  std::uint64_t tensors_kept = 0;  // written by an interrupted run that this one goes on with
 };
 
 // A merge at one moment. Bytes are those of the plan: inputs (each sweep that reads the disk

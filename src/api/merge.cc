@@ -27,6 +27,12 @@ class Tally : public Sink {
   }
 
   void finished(std::size_t program, const TensorFacts& facts) override {
+    count(program, facts);
+    next_.finished(program, facts);
+  }
+
+  // A tensor that is written, now or by the run that this one goes on with.
+  void count(std::size_t program, const TensorFacts& facts) {
     elements_ += plan_.programs[program].elements;
     rounded_ += facts.rounded;
     clipped_ += facts.clipped;
@@ -48,7 +54,6 @@ class Tally : public Sink {
     if (!first.angles.empty() && first_angles_.size() < kFirstAngles) {
       first_angles_.push_back(std::move(first));
     }
-    next_.finished(program, facts);
   }
 
   void fill(MergeSummary& summary) const {
@@ -101,8 +106,14 @@ std::uint64_t peak_memory() {
               first.hint().empty() ? others : first.hint() + "; " + others);
 }
 
-Started announce(const Plan& plan) {
+// What may go well the next time, with the same command.
+bool can_be_continued(ErrorCode code) {
+  return code == ErrorCode::Cancelled || code == ErrorCode::NoSpace || code == ErrorCode::Io;
+}
+
+Started announce(const Plan& plan, std::size_t kept) {
   Started job;
+  job.tensors_kept = kept;
   job.key = plan.recipe.key;
   job.title = plan.recipe.settings.name;
   job.leaves = plan.leaves.size();
@@ -130,11 +141,24 @@ MergeSummary merge(const MergeOptions& options, Observer& observer) {
 
   PlanReport report = describe(plan);
   add_needs(disk, options, plan, report);
-  const auto writer = CheckpointWriter::create(disk, plan, {options.output, options.force});
-  observer.started(announce(plan));
+  const auto writer = CheckpointWriter::create(
+      disk, plan, {options.output, options.force, options.allow_nonfinite});
+  if (!writer->why_anew().empty()) {
+    observer.warning("what an interrupted run left is not used, because " + writer->why_anew() +
+                     "; the merge starts anew");
+  }
   Tally tally(plan, *writer);
-  const EngineFacts facts = run(plan, tally, observer, {options.allow_nonfinite});
-  writer->publish();
+  std::size_t kept = 0;
+  for (const TensorFacts& facts : writer->take_kept()) tally.count(kept++, facts);
+  observer.started(announce(plan, kept));
+  EngineFacts facts;
+  try {
+    facts = run(plan, tally, observer, {options.allow_nonfinite, kept});
+    writer->publish();
+  } catch (const Error& error) {
+    if (can_be_continued(error.code())) writer->keep();
+    throw;
+  }
 
   MergeSummary summary;
   summary.plan = std::move(report);

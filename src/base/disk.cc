@@ -19,6 +19,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "base/disk_resume.h"
 #include "thorns/error.h"
 
 namespace thorns {
@@ -122,7 +123,8 @@ class RealReadFile : public ReadFile {
 
 class RealWriteFile : public WriteFile {
  public:
-  RealWriteFile(int number, std::string path) : descriptor_(number), path_(std::move(path)) {}
+  RealWriteFile(int number, std::string path, std::uint64_t written = 0)
+      : descriptor_(number), path_(std::move(path)), written_(written), started_(written) {}
 
   void append(std::span<const std::byte> bytes) override {
     std::size_t done = 0;
@@ -160,8 +162,8 @@ class RealWriteFile : public WriteFile {
 
   Descriptor descriptor_;
   std::string path_;
-  std::uint64_t written_ = 0;
-  std::uint64_t started_ = 0;
+  std::uint64_t written_;
+  std::uint64_t started_;  // of it, being brought to the device
 };
 
 class RealFileLock : public FileLock {
@@ -193,7 +195,28 @@ LockAnswer try_flock(int number, const std::string& path) {
   return LockAnswer::Granted;
 }
 
-class RealDisk : public Disk {
+// Reserves the blocks without changing the size; file systems that cannot are none the worse. The
+// errno of a disk that is too full, else 0.
+int reserve(int number, std::uint64_t expected) {
+#ifdef __linux__
+  // Memory file systems would fill pages with zeros here, one thread's work for nothing.
+  struct ::statfs system {};
+  const bool in_memory = ::fstatfs(number, &system) == 0 &&
+                         (system.f_type == TMPFS_MAGIC || system.f_type == RAMFS_MAGIC);
+  if (expected == 0 || in_memory) return 0;
+  int result = 0;
+  do {
+    result = ::fallocate(number, FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(expected));
+  } while (result != 0 && errno == EINTR);
+  if (result != 0 && (errno == ENOSPC || errno == EDQUOT || errno == EFBIG)) return errno;
+#else
+  static_cast<void>(number);
+  static_cast<void>(expected);
+#endif
+  return 0;
+}
+
+class RealDisk : public Disk, public ResumableDisk {
  public:
   std::unique_ptr<ReadFile> open(const std::string& path) override {
     Descriptor descriptor(open_retrying(path.c_str(), O_RDONLY));
@@ -210,26 +233,46 @@ class RealDisk : public Disk {
   std::unique_ptr<WriteFile> create(const std::string& path, std::uint64_t expected) override {
     Descriptor descriptor(open_retrying(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644));
     if (descriptor.get() < 0) fail(errno, "create", path);
-#ifdef __linux__
-    // Reserves the blocks without changing the size; file systems that cannot are none the worse.
-    // Memory file systems would fill pages with zeros here, one thread's work for nothing.
-    struct ::statfs system {};
-    const bool in_memory = ::fstatfs(descriptor.get(), &system) == 0 &&
-                           (system.f_type == TMPFS_MAGIC || system.f_type == RAMFS_MAGIC);
-    if (expected > 0 && !in_memory) {
-      int result = 0;
-      do {
-        result =
-            ::fallocate(descriptor.get(), FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(expected));
-      } while (result != 0 && errno == EINTR);
-      if (result != 0 && (errno == ENOSPC || errno == EDQUOT || errno == EFBIG)) {
-        const int number = errno;
-        ::unlink(path.c_str());
-        fail(number, "reserve space for", path);
-      }
+    if (const int number = reserve(descriptor.get(), expected); number != 0) {
+      ::unlink(path.c_str());
+      fail(number, "reserve space for", path);
     }
-#endif
     return std::make_unique<RealWriteFile>(descriptor.release(), path);
+  }
+
+  std::unique_ptr<WriteFile> reopen(const std::string& path, std::uint64_t keep,
+                                    std::uint64_t expected) override {
+    Descriptor descriptor(open_retrying(path.c_str(), O_WRONLY | O_NOFOLLOW));
+    if (descriptor.get() < 0) fail(errno, "open", path);
+    struct ::stat info {};
+    if (::fstat(descriptor.get(), &info) != 0) fail(errno, "look at", path);
+    if (!S_ISREG(info.st_mode) || static_cast<std::uint64_t>(info.st_size) < keep) {
+      throw Error(ErrorCode::Corrupt,
+                  fmt::format("`{}` ends before byte {}, up to which it was written", path, keep),
+                  FilePlace{path});
+    }
+    while (::ftruncate(descriptor.get(), static_cast<off_t>(keep)) != 0) {
+      if (errno != EINTR) fail(errno, "shorten", path);
+    }
+    if (::lseek(descriptor.get(), static_cast<off_t>(keep), SEEK_SET) < 0) {
+      fail(errno, "write to", path);
+    }
+    if (const int number = reserve(descriptor.get(), expected); number != 0) {
+      fail(number, "reserve space for", path);
+    }
+    return std::make_unique<RealWriteFile>(descriptor.release(), path, keep);
+  }
+
+  std::int64_t modified(const std::string& path) override {
+    struct ::stat info {};
+    if (::stat(path.c_str(), &info) != 0) fail(errno, "look at", path);
+    return std::int64_t{info.st_mtim.tv_sec} * 1'000'000'000 + info.st_mtim.tv_nsec;
+  }
+
+  std::uint64_t occupied(const std::string& path) override {
+    struct ::stat info {};
+    if (::stat(path.c_str(), &info) != 0) fail(errno, "look at", path);
+    return static_cast<std::uint64_t>(info.st_blocks) * 512;
   }
 
   bool exists(const std::string& path) override {
@@ -328,6 +371,8 @@ class RealDisk : public Disk {
 std::unique_ptr<FileLock> Disk::lock(const std::string& /*path*/) {
   return std::make_unique<FileLock>();
 }
+
+ResumableDisk* resumable(Disk& disk) { return dynamic_cast<ResumableDisk*>(&disk); }
 
 Disk& real_disk() {
   static RealDisk disk;

@@ -15,7 +15,8 @@ class Sha256 {
   Sha256(Sha256&&) noexcept;
   Sha256& operator=(Sha256&&) noexcept;
   void update(std::span<const std::byte> bytes);
-  std::string hex();  // ends the stream; 64 lower-case digits
+  std::string hex_so_far() const;  // of the bytes until now; the stream goes on
+  std::string hex();               // ends the stream; 64 lower-case digits
 
  private:
   struct State;

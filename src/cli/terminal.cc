@@ -167,6 +167,10 @@ void TerminalObserver::started(const Started& job) {
   if (quiet_) return;
   erase();
   err_.write(started_line(job, name_, err_.width()) + "\n");
+  if (job.tensors_kept > 0) {
+    err_.write(fmt::format("continues an interrupted run: {} of {} are written\n", job.tensors_kept,
+                           count_text(job.tensors, "tensor")));
+  }
 }
 
 void TerminalObserver::warning(const std::string& message) {

@@ -30,13 +30,14 @@ class Engine {
         options_(options),
         bytes_total_(plan.bytes_read + plan.bytes_out),
         pool_(plan.threads),
-        reader_(plan, reader_threads(plan.threads), sweeps),
+        reader_(plan, reader_threads(plan.threads), sweeps, options.first),
         outbox_(sink, plan.memory.output_slots, plan.memory.output_slot_bytes) {
     for (std::size_t i = 0; i < pool_.size(); ++i) workspaces_.emplace_back(plan);
   }
 
   EngineFacts run() {
-    for (current_ = 0; current_ < plan_.programs.size(); ++current_) {
+    if (options_.first > 0) bytes_total_ = remaining_bytes();
+    for (current_ = options_.first; current_ < plan_.programs.size(); ++current_) {
       const Program& program = plan_.programs[current_];
       TensorFacts facts;
       switch (program.kind) {
@@ -88,12 +89,27 @@ class Engine {
     std::uint64_t bytes = 0;
     for (const Program& program : plan_.programs) {
       if (program.kind != ProgramKind::Blend) continue;
-      bytes += program.stored_bytes();
-      for (const Operand& operand : program.operands) {
-        if (!operand.is_product()) continue;
-        const auto tensors = operand.adapter->source().tensors();
-        bytes += tensors[operand.update->first].bytes() + tensors[operand.update->second].bytes();
-      }
+      bytes += program.stored_bytes() + factor_bytes(program);
+    }
+    return bytes;
+  }
+
+  static std::uint64_t factor_bytes(const Program& program) {
+    std::uint64_t bytes = 0;
+    for (const Operand& operand : program.operands) {
+      if (!operand.is_product()) continue;
+      const auto tensors = operand.adapter->source().tensors();
+      bytes += tensors[operand.update->first].bytes() + tensors[operand.update->second].bytes();
+    }
+    return bytes;
+  }
+
+  // To read and to write from `first` on.
+  std::uint64_t remaining_bytes() const {
+    std::uint64_t bytes = reader_.bytes_to_read();
+    for (std::size_t i = options_.first; i < plan_.programs.size(); ++i) {
+      const Program& program = plan_.programs[i];
+      bytes += program.bytes() + (program.kind == ProgramKind::Blend ? factor_bytes(program) : 0);
     }
     return bytes;
   }

@@ -19,6 +19,7 @@ namespace thorns {
 
 struct EngineOptions {
   bool allow_nonfinite = false;
+  std::size_t first = 0;  // program to begin with: those before it are in the sink already
 };
 
 struct EngineFacts {

@@ -31,8 +31,9 @@ Buffer::Buffer(std::size_t bytes) : size_(bytes) {
 
 void Unmap::operator()(std::byte* memory) const { ::munmap(memory, size); }
 
-TileReader::TileReader(const Plan& plan, std::size_t readers, Sweeps sweeps) : plan_(plan) {
-  for (std::size_t p = 0; p < plan.programs.size(); ++p) {
+TileReader::TileReader(const Plan& plan, std::size_t readers, Sweeps sweeps, std::size_t first)
+    : plan_(plan) {
+  for (std::size_t p = first; p < plan.programs.size(); ++p) {
     const Program& program = plan.programs[p];
     const auto add = [&](const std::vector<TileSpan>& tiles, std::size_t from) {
       for (std::size_t t = from; t < tiles.size(); ++t)
@@ -173,6 +174,18 @@ void TileReader::release(const Tile& tile) {
     free_.push_back(tile.slot);
   }
   can_read_.notify_one();
+}
+
+std::uint64_t TileReader::bytes_to_read() const {
+  std::uint64_t bytes = 0;
+  for (const Load& load : loads_) {
+    const Program& program = plan_.programs[load.program];
+    for (const Operand& operand : program.operands) {
+      if (operand.is_product() || !program.blocks[load.span.block].has(operand)) continue;
+      bytes += load.span.count * size_of(operand.dtype);
+    }
+  }
+  return bytes;
 }
 
 std::uint64_t TileReader::bytes_read() const {

@@ -53,8 +53,9 @@ class TileReader {
     All,      // what a merge reads
     Measured  // the first sweep of blends alone, what a survey reads
   };
-  // Starts reading at once. The plan must outlive the reader.
-  TileReader(const Plan& plan, std::size_t readers, Sweeps sweeps = Sweeps::All);
+  // Starts reading at once, with program `first`. The plan must outlive the reader.
+  TileReader(const Plan& plan, std::size_t readers, Sweeps sweeps = Sweeps::All,
+             std::size_t first = 0);
   ~TileReader();  // stops the threads, whatever is left unread
   TileReader(const TileReader&) = delete;
   TileReader& operator=(const TileReader&) = delete;
@@ -66,6 +67,7 @@ class TileReader {
   void release(const Tile& tile);
 
   std::uint64_t bytes_read() const;
+  std::uint64_t bytes_to_read() const;  // in all
 
  private:
   struct Load {  // one tile of the sequence

@@ -17,6 +17,14 @@ OutputFile::OutputFile(Disk& disk, const std::string& folder, std::string name,
       name_(std::move(name)),
       total_(total) {}
 
+OutputFile::OutputFile(std::unique_ptr<WriteFile> file, std::string name, Sha256 hash,
+                       std::uint64_t size, std::atomic<std::uint64_t>& total)
+    : file_(std::move(file)),
+      name_(std::move(name)),
+      hash_(std::move(hash)),
+      size_(size),
+      total_(total) {}
+
 void OutputFile::append(std::span<const std::byte> bytes) {
   size_ += bytes.size();
   if (gathered_.size() + bytes.size() > kGather) flush();

@@ -23,15 +23,20 @@ class OutputFile {
   OutputFile(Disk& disk, const std::string& folder, std::string name, std::uint64_t expected,
              std::atomic<std::uint64_t>& total);
 
+  // Goes on with a file whose first `size` bytes are written and are in `hash`.
+  OutputFile(std::unique_ptr<WriteFile> file, std::string name, Sha256 hash, std::uint64_t size,
+             std::atomic<std::uint64_t>& total);
+
   void append(std::span<const std::byte> bytes);
   void append(std::string_view text) { append(std::as_bytes(std::span(text))); }
+  // Hands on what is gathered.
+  void flush();
   std::uint64_t size() const { return size_; }
+  std::string sha256_so_far() const { return hash_.hex_so_far(); }
   // Flushes to the device and closes. Once, and last.
   WrittenFile finish();
 
  private:
-  void flush();
-
   std::unique_ptr<WriteFile> file_;
   std::string name_;
   Sha256 hash_;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "output/journal.h"
 #include "thorns/error.h"
 
 namespace thorns {
@@ -39,6 +40,15 @@ bool try_make_folder(Disk& disk, const std::string& path) {
 }
 
 std::string lock_file(const OutputPath& path) { return join_path(path.staging, "lock"); }
+
+// Whether the folder is what an interrupted run leaves, all of it in its place: a link would lead
+// the writer into somebody else's folder.
+bool can_continue(Disk& disk, const OutputPath& path) {
+  const std::string model = join_path(path.staging, "model");
+  const std::string real = join_path(disk.canonical(path.parent), base_name(path.staging));
+  return disk.exists(join_path(path.staging, kJournalFile)) && disk.exists(model) &&
+         disk.stat(model).is_folder && disk.canonical(model) == join_path(real, "model");
+}
 
 // What `force` may replace: a folder that a merge or a download made, never somebody's home.
 bool is_model_folder(Disk& disk, const std::string& path) {
@@ -113,7 +123,13 @@ Staging::Staging(Disk& disk, OutputPath path)
       lock_ = disk_.lock(lock_file(path_));
       if (!lock_) fail_busy(path_);
       if (made) return;
-      disk_.remove_all(path_.staging);  // of a run that was killed: it holds no lock any more
+      // Of a run that was interrupted: it holds no lock any more.
+      leftover_ = keep_ = can_continue(disk_, path_);
+      if (leftover_) {
+        made_model_ = true;
+        return;
+      }
+      disk_.remove_all(path_.staging);
     } catch (const Error& error) {
       // The run that held the folder has just removed it.
       if (!lock_ && error.code() == ErrorCode::NotFound) continue;
@@ -127,8 +143,17 @@ Staging::Staging(Disk& disk, OutputPath path)
 }
 
 Staging::~Staging() {
-  if (!published_) remove_quietly(disk_, path_.staging);
+  if (!published_ && !keep_) remove_quietly(disk_, path_.staging);
 }
+
+// The journal first: without it nobody takes the rest for something to go on with.
+void Staging::discard() {
+  disk_.remove_all(journal());
+  disk_.remove_all(model_);
+  leftover_ = keep_ = made_model_ = false;
+}
+
+std::string Staging::journal() const { return join_path(path_.staging, kJournalFile); }
 
 void Staging::recover() {
   if (!disk_.exists(path_.aside)) return;

@@ -3,6 +3,7 @@
 //
 // For the target `parent/NAME` it keeps
 //   parent/.NAME.thorns-partial/lock     held while a run lives
+//   parent/.NAME.thorns-partial/journal  what is written so far (journal.h)
 //   parent/.NAME.thorns-partial/model/   the folder in the making
 //   parent/.NAME.thorns-old/             the folder being replaced, between two renames
 #pragma once
@@ -31,10 +32,10 @@ void refuse_taken(Disk& disk, const OutputPath& path, bool force);
 
 class Staging {
  public:
-  // Takes the staging folder; one that a killed run left behind is removed first. Throws Exists
-  // where another run holds it.
+  // Takes the staging folder, and with it what an interrupted run left. Throws Exists where another
+  // run holds it.
   Staging(Disk& disk, OutputPath path);
-  // Removes the staging folder unless it has been published.
+  // Removes the staging folder unless it has been published or is to be kept.
   ~Staging();
   Staging(const Staging&) = delete;
   Staging& operator=(const Staging&) = delete;
@@ -42,6 +43,14 @@ class Staging {
   // Puts right what a run left that was killed while it replaced a folder: the old folder goes back
   // where there is no new one, and is removed where there is.
   void recover();
+  // Whether an interrupted run left something to go on with: a journal and a folder.
+  bool has_leftover() const { return leftover_; }
+  // Removes what an interrupted run left.
+  void discard();
+  // Whether the staging folder outlives this, for the next run to go on with. At first only what an
+  // interrupted run left does.
+  void keep(bool kept) { keep_ = kept; }
+  std::string journal() const;
   // The folder in the making, made by the first call.
   const std::string& model_folder();
   // Renames the finished folder to the target. With `force` a model folder that is there is put
@@ -60,6 +69,8 @@ class Staging {
   std::unique_ptr<FileLock> lock_;
   std::string model_;
   bool made_model_ = false;
+  bool leftover_ = false;
+  bool keep_ = false;
   bool published_ = false;
 };
 

@@ -2,12 +2,15 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <atomic>
 #include <optional>
 #include <utility>
 
+#include "base/disk_resume.h"
 #include "base/text.h"
 #include "output/config_files.h"
+#include "output/journal.h"
 #include "output/manifest.h"
 #include "output/model_card.h"
 #include "output/output_file.h"
@@ -98,13 +101,14 @@ void require_space(const OutputPath& path, std::uint64_t needed, std::uint64_t a
                           human_bytes(needed - available)));
 }
 
-// Everything in `folder`, as deep as a writer makes folders; links lead no further.
+// What everything in `folder` occupies, as deep as a writer makes folders; links lead no further.
 std::uint64_t folder_bytes(Disk& disk, const std::string& folder, int depth = 8) {
   std::uint64_t bytes = 0;
   for (const std::string& name : disk.list(folder)) {
     const std::string path = join_path(folder, name);
     const FileStat stat = disk.stat(path);
-    if (!stat.is_folder) bytes += stat.size;
+    ResumableDisk* const device = resumable(disk);
+    if (!stat.is_folder) bytes += device != nullptr ? device->occupied(path) : stat.size;
     if (stat.is_folder && depth > 0) bytes += folder_bytes(disk, path, depth - 1);
   }
   return bytes;
@@ -122,11 +126,16 @@ class FolderWriter : public CheckpointWriter {
     check_layout();
     small_ = small_files(disk_, plan_, staging_.path().name);
     tokenizer_ = tokenizer_files(disk_, plan_);
+    const std::vector<JournalEntry> before =
+        leftover(journal_identity(disk_, plan_, options.allow_nonfinite));
+    const std::uint64_t there = staging_.has_leftover() ? folder_bytes(disk_, folder()) : 0;
     require_space(staging_.path(), folder_size(plan_, small_, tokenizer_),
-                  disk_.free_space(staging_.path().parent));
+                  disk_.free_space(staging_.path().parent) + there);
     manifest_file_.emplace(disk_, folder(), kManifestFile, 0, bytes_);
     manifest_.emplace(plan_, [this](std::string_view text) { manifest_file_->append(text); });
     manifest_->begin();
+    take_up(before);
+    open_journal(before);
     open_shards();
   }
 
@@ -149,10 +158,18 @@ class FolderWriter : public CheckpointWriter {
                   TensorPlace{plan_.programs[program].tensor});
     }
     manifest_->tensor(program, facts);
+    // What the journal tells of is out of our hands.
+    shard_file_->flush();
+    journal_->append(journal_line(facts, shard_file_->sha256_so_far()));
+    journal_->flush();
     program_bytes_ = 0;
     ++next_;
     open_shards();
   }
+
+  std::vector<TensorFacts> take_kept() override { return std::exchange(kept_, {}); }
+  const std::string& why_anew() const override { return why_anew_; }
+  void keep() override { staging_.keep(next_ > 0); }
 
   std::vector<WrittenFile> publish() override {
     if (next_ != plan_.programs.size() || shard_file_) {
@@ -213,9 +230,7 @@ class FolderWriter : public CheckpointWriter {
   void open_shards() {
     for (;;) {
       if (shard_file_ && next_ == plan_.shards[shard_].first + plan_.shards[shard_].count) {
-        written_.push_back(shard_file_->finish());
-        shard_file_.reset();
-        ++shard_;
+        finish_shard();
       }
       if (shard_file_ || shard_ == plan_.shards.size()) return;
       const Shard& shard = plan_.shards[shard_];
@@ -223,6 +238,120 @@ class FolderWriter : public CheckpointWriter {
       shard_file_.emplace(disk_, folder(), shard.file, header.size() + shard.data_bytes, bytes_);
       shard_file_->append(header);
     }
+  }
+
+  // The tensors that an interrupted run of this very merge says it has written. What is left of
+  // another one is removed.
+  std::vector<JournalEntry> leftover(std::string identity) {
+    identity_ = std::move(identity);
+    if (!staging_.has_leftover()) return {};
+    Journal journal;
+    if (resumable(disk_) != nullptr) {
+      try {
+        const std::uint64_t limit = journal_bound(plan_, identity_);
+        journal = read_journal(read_text(disk_, staging_.journal(), limit), plan_);
+      } catch (const Error& error) {  // too long to be ours, or no file
+        if (error.code() == ErrorCode::Io) throw;
+      }
+    }
+    why_anew_ = identity_difference(journal.identity, identity_);
+    if (!why_anew_.empty() || journal.entries.empty()) {
+      staging_.discard();
+      return {};
+    }
+    remove_all_but_shards();
+    return std::move(journal.entries);
+  }
+
+  // Small files and folders are made at the end of every run.
+  void remove_all_but_shards() {
+    for (const std::string& name : disk_.list(folder())) {
+      const bool shard = std::any_of(plan_.shards.begin(), plan_.shards.end(),
+                                     [&](const Shard& one) { return one.file == name; });
+      if (!shard) disk_.remove_all(join_path(folder(), name));
+    }
+  }
+
+  // Reads what is there and counts the tensors that are as the journal says as written.
+  void take_up(const std::vector<JournalEntry>& before) {
+    while (next_ < before.size() && shard_ < plan_.shards.size()) {
+      const Shard& shard = plan_.shards[shard_];
+      const std::string header = shard_header(plan_, shard);
+      Sha256 hash;
+      std::uint64_t size = 0;
+      const std::size_t kept = matching(shard, header, before, hash, size);
+      for (std::size_t i = 0; i < kept; ++i) {
+        manifest_->tensor(next_, before[next_].facts);
+        kept_.push_back(before[next_].facts);
+        ++next_;
+      }
+      if (kept > 0) {
+        shard_file_.emplace(resumable(disk_)->reopen(join_path(folder(), shard.file), size,
+                                                     header.size() + shard.data_bytes),
+                            shard.file, std::move(hash), size, bytes_);
+      }
+      if (kept < shard.count) return;
+      if (!shard_file_) return;  // an empty shard is soon written again
+      finish_shard();
+    }
+  }
+
+  // How many tensors at the start of the shard have the hashes of the journal; then `hash` and
+  // `size` are those of the file up to the end of the last.
+  std::size_t matching(const Shard& shard, const std::string& header,
+                       const std::vector<JournalEntry>& before, Sha256& hash, std::uint64_t& size) {
+    const std::string path = join_path(folder(), shard.file);
+    if (!disk_.exists(path)) return 0;
+    const auto file = disk_.open(path);
+    if (file->size() < header.size()) return 0;
+    hash_range(*file, 0, header.size(), hash);
+    std::uint64_t at = header.size();
+    std::size_t kept = 0;
+    std::size_t most = std::min(shard.count, before.size() - shard.first);
+    for (; kept < most; ++kept) {
+      const std::uint64_t bytes = plan_.programs[shard.first + kept].bytes();
+      if (file->size() - at < bytes) break;
+      hash_range(*file, at, bytes, hash);
+      if (hash.hex_so_far() != before[shard.first + kept].sha256) break;
+      at += bytes;
+    }
+    size = at;
+    if (kept == most) return kept;
+    // The hash has gone past the last good tensor.
+    hash = Sha256();
+    hash_range(*file, 0, at, hash);
+    return kept;
+  }
+
+  static void hash_range(const ReadFile& file, std::uint64_t from, std::uint64_t bytes,
+                         Sha256& hash) {
+    constexpr std::uint64_t kPiece = std::uint64_t{1} << 20;
+    std::vector<std::byte> piece(static_cast<std::size_t>(std::min(bytes, kPiece)));
+    for (std::uint64_t done = 0; done < bytes; done += piece.size()) {
+      piece.resize(static_cast<std::size_t>(std::min<std::uint64_t>(piece.size(), bytes - done)));
+      file.read(from + done, piece);
+      hash.update(piece);
+    }
+  }
+
+  void open_journal(const std::vector<JournalEntry>& before) {
+    const std::string path = staging_.journal();
+    if (next_ > 0) {
+      const std::uint64_t end = before[next_ - 1].end;
+      journal_.emplace(resumable(disk_)->reopen(path, end, 0), kJournalFile, Sha256(), end,
+                       journal_bytes_);
+      return;
+    }
+    folder();
+    journal_.emplace(disk_, staging_.path().staging, kJournalFile, 0, journal_bytes_);
+    journal_->append(identity_ + '\n');
+    journal_->flush();
+  }
+
+  void finish_shard() {
+    written_.push_back(shard_file_->finish());
+    shard_file_.reset();
+    ++shard_;
   }
 
   void copy_tokenizer() {
@@ -246,6 +375,11 @@ class FolderWriter : public CheckpointWriter {
   std::optional<OutputFile> manifest_file_;
   std::optional<ManifestWriter> manifest_;
   std::optional<OutputFile> shard_file_;
+  std::optional<OutputFile> journal_;
+  std::atomic<std::uint64_t> journal_bytes_ = 0;
+  std::string identity_;
+  std::string why_anew_;
+  std::vector<TensorFacts> kept_;
   std::vector<WrittenFile> written_;
   std::size_t shard_ = 0;            // being written
   std::size_t next_ = 0;             // program

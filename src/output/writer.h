@@ -2,7 +2,9 @@
 // order, then index, config, tokenizer, model card and manifest, and one rename at the end.
 //
 // Until `publish` returns, the target does not exist (or is the old one, with force). Destroying an
-// unpublished writer removes the staging folder.
+// unpublished writer removes the staging folder, unless `keep` was called. A staging folder that is
+// found is gone on with where its journal is of the same merge: the bytes that are there are read
+// again and hashed, and the first tensor that is not as it was written is the first to be made.
 #pragma once
 
 #include <cstdint>
@@ -25,6 +27,7 @@ struct WrittenFile {
 struct OutputOptions {
   std::string folder;
   bool force = false;
+  bool allow_nonfinite = false;  // as the engine has it; a run goes on only with the same
 };
 
 class CheckpointWriter : public Sink {
@@ -32,6 +35,14 @@ class CheckpointWriter : public Sink {
   // Throws Exists (no force), NoSpace, Io; all before any tensor is computed.
   static std::unique_ptr<CheckpointWriter> create(Disk& disk, const Plan& plan,
                                                   const OutputOptions& options);
+  // Facts of the tensors that an interrupted run has written: the first to come is the one after
+  // them. Hands them over; empty afterwards.
+  virtual std::vector<TensorFacts> take_kept() = 0;
+  // Why what an interrupted run left could not be used, as a clause; empty where it was, or where
+  // nothing was left.
+  virtual const std::string& why_anew() const = 0;
+  // Leaves what is written for the next run, where that is a tensor at least.
+  virtual void keep() = 0;
   // Writes everything that is not a tensor, flushes, and renames. After the last `finished`.
   virtual std::vector<WrittenFile> publish() = 0;
   virtual std::uint64_t bytes_written() const = 0;

@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <filesystem>
 #include <functional>
 
@@ -279,6 +280,161 @@ TEST(CheckpointWriter, AKilledRunLeavesOnlyTheStagingFolder) {
   run(real_disk(), plan, {folder / "out", false});
   EXPECT_EQ(names_in(folder.path()), Names{"out"});
   expect_finished(plan, folder / "out");
+}
+
+// Writes the first `count` tensors and is interrupted.
+void write_some(Disk& disk, const Plan& plan, const OutputOptions& options, std::size_t count) {
+  const auto writer = CheckpointWriter::create(disk, plan, options);
+  for (std::size_t i = writer->take_kept().size(); i < count; ++i) test::feed_one(*writer, plan, i);
+  writer->keep();
+}
+
+// Goes on with what is there; how many tensors were kept.
+std::size_t go_on(Disk& disk, const Plan& plan, const OutputOptions& options,
+                  std::string* why = nullptr) {
+  const auto writer = CheckpointWriter::create(disk, plan, options);
+  if (why != nullptr) *why = writer->why_anew();
+  const std::size_t kept = writer->take_kept().size();
+  for (std::size_t i = kept; i < plan.programs.size(); ++i) test::feed_one(*writer, plan, i);
+  writer->publish();
+  return kept;
+}
+
+TEST(CheckpointWriter, GoesOnAfterEveryTensorAndEndsInTheSameBytes) {
+  for (const std::size_t shards : {std::size_t{1}, std::size_t{2}}) {
+    const OutFolder folder;
+    const Plan plan = full_plan(folder, shards);
+    run(real_disk(), plan, {folder / "undisturbed"});
+    for (std::size_t count = 1; count <= plan.programs.size(); ++count) {
+      SCOPED_TRACE(count);
+      const OutputOptions options{folder / "out"};
+      write_some(real_disk(), plan, options, count);
+      EXPECT_FALSE(std::filesystem::exists(options.folder));
+      check_output(real_disk(), plan, options);
+      std::string why;
+      EXPECT_EQ(go_on(real_disk(), plan, options, &why), count);
+      EXPECT_EQ(why, "");
+      EXPECT_FALSE(std::filesystem::exists(folder / ".out.thorns-partial"));
+      expect_finished(plan, options.folder);
+      EXPECT_EQ(test::slurp(options.folder + "/thorns.json"),
+                test::slurp(folder / "undisturbed/thorns.json"));
+      std::filesystem::remove_all(options.folder);
+    }
+  }
+}
+
+TEST(CheckpointWriter, GoesOnAfterSeveralInterruptions) {
+  const OutFolder folder;
+  const Plan plan = full_plan(folder, 2);
+  const OutputOptions options{folder / "out"};
+  for (std::size_t count = 1; count < 4; ++count) write_some(real_disk(), plan, options, count);
+  EXPECT_EQ(go_on(real_disk(), plan, options), 3U);
+  expect_finished(plan, options.folder);
+}
+
+// Whatever byte of a shard or the journal is lost or changed, the bytes come out right: what is not
+// as it was written is made again.
+TEST(CheckpointWriter, TrustsNothingThatIsThere) {
+  const OutFolder folder;
+  const Plan plan = test::small_plan(folder.path(), 2);
+  const OutputOptions options{folder / "out"};
+  const std::string staging = folder / ".out.thorns-partial";
+  for (const std::string& name :
+       {staging + "/model/" + plan.shards[0].file, staging + "/model/" + plan.shards[1].file,
+        staging + "/journal"}) {
+    for (const bool cut : {false, true}) {
+      for (std::size_t at = 0;; at += 7) {
+        write_some(real_disk(), plan, options, 4);
+        std::string bytes = test::slurp(name);
+        if (at >= bytes.size()) break;
+        if (cut) {
+          bytes.resize(at);
+        } else {
+          bytes[at] = static_cast<char>(bytes[at] ^ 1);
+        }
+        test::spill(name, bytes);
+        SCOPED_TRACE(name + (cut ? " cut at " : " changed at ") + std::to_string(at));
+        const std::size_t kept = go_on(real_disk(), plan, options);
+        EXPECT_TRUE(kept < 4 || (!cut && name.ends_with("journal"))) << kept;
+        for (const Shard& shard : plan.shards) {
+          EXPECT_EQ(test::slurp(options.folder + "/" + shard.file), expected_shard(plan, shard));
+        }
+        std::filesystem::remove_all(options.folder);
+      }
+      std::filesystem::remove_all(staging);
+    }
+  }
+}
+
+TEST(CheckpointWriter, StartsAnewAndSaysWhyWhereTheMergeIsAnother) {
+  struct Case {
+    const char* why;
+    std::function<void(Plan&, OutputOptions&, const OutFolder&)> change;
+  };
+  for (const Case& c : std::vector<Case>{
+           {"the recipe is another",
+            [](Plan&plan, OutputOptions&, const OutFolder&) { plan.recipe.key = "{A+B}"; }},
+           {"`dtype` is set otherwise",
+            [](Plan&plan, OutputOptions&, const OutFolder&) {
+              plan.recipe.settings.dtype = Dtype::F16;
+            }},
+           {"`allow_nonfinite` is set otherwise",
+            [](Plan&, OutputOptions&options, const OutFolder&) { options.allow_nonfinite = true; }},
+           {"rose/model.safetensors` has changed since",
+            [](Plan&plan, OutputOptions&, const OutFolder&) {
+              auto& leaf = static_cast<test::FakeCheckpoint&>(*plan.leaves.front());
+              leaf.files_.front().size = 1235;
+            }},
+           {"rose/config.json` has changed since",
+            [](Plan&, OutputOptions&, const OutFolder&folder) {
+              std::filesystem::last_write_time(
+                  folder / "rose/config.json",
+                  std::filesystem::file_time_type::clock::now() + std::chrono::hours(1));
+            }},
+           {"laid out or made otherwise",
+            [](Plan&plan, OutputOptions&, const OutFolder&) {
+              plan.programs[3].operands[0].transposed = true;
+            }},
+           {"its journal cannot be read",
+            [](Plan&, OutputOptions&, const OutFolder&folder) {
+              test::spill(folder / ".out.thorns-partial/journal", "{}\n");
+            }},
+       }) {
+    SCOPED_TRACE(c.why);
+    const OutFolder folder;
+    Plan plan = test::small_plan(folder.path());
+    test::spill(folder / "rose/config.json", "{}");
+    OutputOptions options{folder / "out"};
+    write_some(real_disk(), plan, options, 3);
+    c.change(plan, options, folder);
+    std::string why;
+    EXPECT_EQ(go_on(real_disk(), plan, options, &why), 0U);
+    EXPECT_NE(why.find(c.why), std::string::npos) << why;
+    expect_finished(plan, options.folder);
+  }
+}
+
+TEST(CheckpointWriter, AnyOneCallFailsWhileItGoesOn) {
+  for (const auto mode : {FaultyDisk::Mode::Once, FaultyDisk::Mode::FromThenOn}) {
+    for (std::size_t n = 1;; ++n) {
+      const OutFolder folder;
+      const Plan plan = full_plan(folder, 2);
+      const OutputOptions options{folder / "out"};
+      write_some(real_disk(), plan, options, 2);
+      FaultyDisk disk(n, mode);
+      try {
+        go_on(disk, plan, options);
+      } catch (const Error&) {
+        EXPECT_TRUE(disk.has_failed());
+      }
+      if (!disk.has_failed()) break;
+      SCOPED_TRACE("call " + std::to_string(n) + ": " + disk.failed_call());
+      const bool finished = std::filesystem::exists(options.folder);
+      if (finished) expect_finished(plan, options.folder);
+      if (!finished) go_on(real_disk(), plan, options);
+      expect_finished(plan, options.folder);
+    }
+  }
 }
 
 TEST(CheckpointWriter, HoldsTheEngineToTheOrder) {

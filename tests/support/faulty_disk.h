@@ -8,11 +8,12 @@
 #include <vector>
 
 #include "base/disk.h"
+#include "base/disk_resume.h"
 #include "thorns/error.h"
 
 namespace thorns::test {
 
-class FaultyDisk : public Disk {
+class FaultyDisk : public Disk, public ResumableDisk {
  public:
   enum class Mode { Once, FromThenOn };
 
@@ -66,6 +67,20 @@ class FaultyDisk : public Disk {
     count("free_space", folder);
     return free_space_ ? free_space_ : inner_.free_space(folder);
   }
+  std::unique_ptr<WriteFile> reopen(const std::string& path, std::uint64_t keep,
+                                    std::uint64_t expected) override {
+    count("reopen", path);
+    return std::make_unique<Writer>(*this, path, resumable(inner_)->reopen(path, keep, expected));
+  }
+  std::int64_t modified(const std::string& path) override {
+    count("modified", path);
+    return resumable(inner_)->modified(path);
+  }
+  std::uint64_t occupied(const std::string& path) override {
+    count("occupied", path);
+    return resumable(inner_)->occupied(path);
+  }
+  std::string canonical(const std::string& path) override { return inner_.canonical(path); }
   std::unique_ptr<FileLock> lock(const std::string& path) override {
     count("lock", path);
     return inner_.lock(path);

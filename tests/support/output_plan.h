@@ -191,15 +191,17 @@ inline TensorFacts fake_facts(const Program& program) {
   return facts;
 }
 
-// Hands every tensor to the sink in two pieces, as an engine would.
+// Hands one tensor to the sink in two pieces, as an engine would.
+inline void feed_one(Sink& sink, const Plan& plan, std::size_t i) {
+  const std::vector<std::byte> bytes = fake_bytes(i, plan.programs[i].bytes());
+  const std::size_t half = bytes.size() / 2;
+  sink.write(i, std::span(bytes).first(half));
+  sink.write(i, std::span(bytes).subspan(half));
+  sink.finished(i, fake_facts(plan.programs[i]));
+}
+
 inline void feed(Sink& sink, const Plan& plan) {
-  for (std::size_t i = 0; i < plan.programs.size(); ++i) {
-    const std::vector<std::byte> bytes = fake_bytes(i, plan.programs[i].bytes());
-    const std::size_t half = bytes.size() / 2;
-    sink.write(i, std::span(bytes).first(half));
-    sink.write(i, std::span(bytes).subspan(half));
-    sink.finished(i, fake_facts(plan.programs[i]));
-  }
+  for (std::size_t i = 0; i < plan.programs.size(); ++i) feed_one(sink, plan, i);
 }
 
 }  // namespace thorns::test
