@@ -4,6 +4,7 @@
 #include "base/json.h"
 
 #include "thorns/check.h"
+#include "thorns/diff.h"
 #include "thorns/thorns.h"
 
 namespace thorns {
@@ -155,7 +156,35 @@ Json node_measure_fields(const NodeMeasure& node) {
           {"smallest", node.smallest}, {"median", node.median},   {"largest", node.largest}};
 }
 
+Json optional_number(const std::optional<double>& value) {
+  return value ? Json(*value) : Json(nullptr);
+}
+
+Json tensor_diff_fields(const TensorDiff& tensor) {
+  return {{"tensor", tensor.tensor},
+          {"dtype_a", tensor.dtype_a},
+          {"dtype_b", tensor.dtype_b},
+          {"elements", tensor.elements},
+          {"differing", tensor.differing},
+          {"same_bytes", tensor.same_bytes},
+          {"distance", optional_number(tensor.distance)},
+          {"relative", optional_number(tensor.relative)},
+          {"angle", optional_number(tensor.angle)},
+          {"largest", optional_number(tensor.largest)}};
+}
+
 }  // namespace
+
+std::string to_json(const DiffReport& report) {
+  return document("thorns/diff/1", {{"a", report.a},
+                                    {"b", report.b},
+                                    {"only_a", report.only_a},
+                                    {"only_b", report.only_b},
+                                    {"reshaped", report.reshaped},
+                                    {"tensors", list_of(report.tensors, tensor_diff_fields)},
+                                    {"equal", report.equal},
+                                    {"bytes_read", report.bytes_read}});
+}
 
 std::string to_json(const CheckReport& report) {
   return document("thorns/check/1", {{"recipe", report.key},

@@ -314,6 +314,30 @@ std::unique_ptr<VerbParser> check_parser() {
   return parser;
 }
 
+std::unique_ptr<VerbParser> diff_parser() {
+  auto parser = std::make_unique<VerbParser>("diff");
+  auto arguments = std::make_shared<DiffArguments>();
+  OptionTable table(parser->app);
+  table.group("Models");
+  table.positional("A", "The first model's folder or weights file.", arguments->options.a);
+  table.positional("B", "The second one's.", arguments->options.b);
+  table.group("Machine");
+  table.once(
+      "-j,--threads", "N", "Worker threads. Default: all cores.",
+      [arguments](const std::string& value) { arguments->options.threads = threads_value(value); });
+  table.group("Talk");
+  declare_volume(table, arguments->talk);
+  declare_json(table, arguments->talk);
+  parser->finish = [arguments, &app = parser->app]() -> Command {
+    if (app.count("A") == 0 || app.count("B") == 0) {
+      refuse("diff needs two models", "for example: thorns diff path/to/a path/to/b");
+    }
+    refuse_both_volumes(arguments->talk);
+    return *arguments;
+  };
+  return parser;
+}
+
 std::unique_ptr<VerbParser> key_parser() {
   auto parser = std::make_unique<VerbParser>("key");
   auto arguments = std::make_shared<KeyArguments>();
@@ -413,6 +437,14 @@ const std::vector<Verb>& verbs() {
         "  The same from headers and cards alone, in a moment:\n"
         "    thorns check recipe.yaml --headers\n"},
        check_parser},
+      {"diff",
+       {"diff A B", "how two checkpoints differ, tensor by tensor",
+        "Compare two checkpoints: tensors that only one has, and for the others how many elements "
+        "differ, the distance, the angle and the largest change; those that differ most come "
+        "first. "
+        "Reads both once and writes nothing.",
+        "  thorns diff path/to/base path/to/tune\n"},
+       diff_parser},
       {"key",
        {"key KEY", "read a key back: its tree, canonical form and legend",
         "Read an ensemble key back: the tree of what it builds, its canonical form, and what its "

@@ -8,6 +8,7 @@
 
 #include "cli/terminal.h"
 #include "thorns/check.h"
+#include "thorns/diff.h"
 #include "thorns/thorns.h"
 
 namespace thorns::cli {
@@ -26,6 +27,10 @@ struct CheckArguments {
   CheckOptions check;
   Talk talk;
 };
+struct DiffArguments {
+  DiffOptions options;
+  Talk talk;
+};
 struct KeyArguments {
   std::string key;  // or "-"
   Talk talk;
@@ -41,8 +46,8 @@ struct ShowText {  // help, version
   std::string text;
 };
 
-using Command = std::variant<MergeArguments, PlanArguments, CheckArguments, KeyArguments,
-                             MethodsArguments, CompletionArguments, ShowText>;
+using Command = std::variant<MergeArguments, PlanArguments, CheckArguments, DiffArguments,
+                             KeyArguments, MethodsArguments, CompletionArguments, ShowText>;
 
 // `arguments` without the program's name; `thorns_path` is the value of THORNS_PATH. Throws
 // BadUsage.

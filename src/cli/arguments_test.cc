@@ -90,7 +90,7 @@ TEST(CliArguments, BadUsageNamesWhatAndWhatToDo) {
     const char* hint;
   };
   const std::vector<Case> cases = {
-      {{}, "expected a verb: merge, plan, check, key, methods", "thorns --help"},
+      {{}, "expected a verb: merge, plan, check, diff, key, methods", "thorns --help"},
       {{"mrege"}, "unknown verb `mrege`", "did you mean `merge`?"},
       {{"verify"}, "unknown verb `verify`", "thorns --help"},
       {{"--json", "merge"}, "`--json` stands before any verb", "write the verb first"},

@@ -1,0 +1,75 @@
+// thorns::diff: two checkpoints opened, their common tensors compared on all threads.
+#include "thorns/diff.h"
+
+#include <algorithm>
+#include <mutex>
+#include <thread>
+
+#include "base/text.h"
+#include "base/threads.h"
+#include "checkpoint/checkpoint.h"
+#include "insight/compare.h"
+#include "thorns/error.h"
+
+namespace thorns {
+namespace {
+
+struct Pair {
+  std::size_t in_a = 0;
+  std::size_t in_b = 0;
+};
+
+std::vector<Pair> match(const Checkpoint& a, const Checkpoint& b, DiffReport& report) {
+  std::vector<Pair> pairs;
+  for (std::size_t i = 0; i < a.tensors().size(); ++i) {
+    const TensorInfo& left = a.tensors()[i];
+    const auto at = b.find(left.name);
+    if (!at) {
+      report.only_a.push_back(left.name);
+    } else if (b.tensors()[*at].shape != left.shape) {
+      report.reshaped.push_back(left.name + ": " + shape_text(left.shape) + " in A, " +
+                                shape_text(b.tensors()[*at].shape) + " in B");
+    } else {
+      pairs.push_back({i, *at});
+    }
+  }
+  for (const TensorInfo& right : b.tensors()) {
+    if (!a.find(right.name)) report.only_b.push_back(right.name);
+  }
+  return pairs;
+}
+
+}  // namespace
+
+DiffReport diff(const DiffOptions& options, Observer& observer) {
+  Disk& disk = real_disk();
+  const auto a = open_checkpoint(disk, options.a);
+  const auto b = open_checkpoint(disk, options.b);
+  DiffReport report{options.a, options.b, {}, {}, {}, {}, 0, 0};
+  const std::vector<Pair> pairs = match(*a, *b, report);
+  report.tensors.resize(pairs.size());
+  const auto bytes_of = [&](const Pair& pair) {
+    return a->tensors()[pair.in_a].bytes() + b->tensors()[pair.in_b].bytes();
+  };
+  Progress now;
+  for (const Pair& pair : pairs) now.bytes_total += bytes_of(pair);
+  now.tensors_total = pairs.size();
+  ThreadPool pool(options.threads > 0 ? options.threads
+                                      : std::max(1U, std::thread::hardware_concurrency()));
+  std::mutex mutex;
+  pool.run(pairs.size(), [&](std::size_t index, std::size_t worker) {
+    if (observer.cancelled()) throw Error(ErrorCode::Cancelled, "interrupted");
+    const Pair& pair = pairs[index];
+    report.tensors[index] = compare_tensors(*a, pair.in_a, *b, pair.in_b);
+    const std::lock_guard lock(mutex);
+    now.bytes_done += bytes_of(pair);
+    ++now.tensors_done;
+    now.tensor = report.tensors[index].tensor;
+    if (worker == 0) observer.progress(now);  // worker 0 is the calling thread
+  });
+  report.bytes_read = now.bytes_done;
+  for (const TensorDiff& tensor : report.tensors) report.equal += tensor.differing == 0 ? 1 : 0;
+  return report;
+}
+
+}  // namespace thorns
