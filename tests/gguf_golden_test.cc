@@ -3,12 +3,17 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <string>
 #include <vector>
 
 #include "base/convert.h"
 #include "checkpoint/checkpoint.h"
 #include "support/quantised_model.h"
+#include "support/temp_folder.h"
+#include "thorns/thorns.h"
 
 namespace thorns {
 namespace {
@@ -82,6 +87,44 @@ TEST(GgufGolden, MetadataBecomesAConfiguration) {
   EXPECT_FALSE(config.contains("bos_token_id"));
   EXPECT_EQ(open_checkpoint(real_disk(), folder + "qwen2.gguf")->architecture(),
             "Qwen2ForCausalLM");
+}
+
+std::string slurp(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  EXPECT_TRUE(file.is_open()) << path;
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+TEST(GgufMerge, EqualsTheMergeOfTheDecodedTwinBitForBit) {
+  const std::string golden = std::string(THORNS_TEST_DATA) + "/golden/gguf/llama";
+  const test::TempFolder temp;
+  std::filesystem::copy_file(golden + ".gguf", temp / "g.gguf");
+  std::filesystem::copy_file(golden + ".expected.safetensors", temp / "twin.safetensors");
+  const auto checkpoint = open_checkpoint(real_disk(), temp / "g.gguf");
+  test::ModelFolder other;
+  for (const TensorInfo& info : checkpoint->tensors()) {
+    other.weights.add(info.name, Dtype::BF16, info.shape, test::random_scales(info.elements, 5));
+  }
+  other.write(temp / "other");
+  const auto run = [&](const std::string& leaf, const std::string& output) {
+    MergeOptions options;
+    options.recipe = "{" + leaf + "+other}";
+    options.inputs.paths = {temp.path()};
+    options.output = temp / output;
+    options.dtype = Dtype::BF16;
+    options.threads = 2;
+    Observer silent;
+    return merge(options, silent);
+  };
+  const MergeSummary summary = run("g.gguf", "from-gguf");
+  run("twin.safetensors", "from-twin");
+  EXPECT_EQ(slurp(temp / "from-gguf/model.safetensors"),
+            slurp(temp / "from-twin/model.safetensors"));
+  const auto& warnings = summary.plan.warnings;
+  EXPECT_TRUE(std::any_of(warnings.begin(), warnings.end(), [](const std::string& warning) {
+    return warning.find("the output has no tokenizer") != std::string::npos;
+  }));
+  EXPECT_EQ(open_checkpoint(real_disk(), temp / "from-gguf")->architecture(), "LlamaForCausalLM");
 }
 
 }  // namespace
