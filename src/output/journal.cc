@@ -137,6 +137,7 @@ std::optional<JournalEntry> entry_of(const Json& json, const Plan& plan, const P
   const auto norm = numbers_of(json[5]);
   if (!coefficients || !norms || !distances || !norm || norm->size() != 1) return std::nullopt;
   if (!json[2].is_array() || json[2].size() > program.blocks.size()) return std::nullopt;
+  if (!json[2].empty() && (program.shape.empty() || program.elements == 0)) return std::nullopt;
   for (const Json& block : json[2]) {
     const auto numbers = numbers_of(block);
     if (!numbers) return std::nullopt;
