@@ -60,7 +60,7 @@ std::string program_help(const std::vector<VerbHelp>& verbs) {
          "\nExample:\n"
          "  thorns merge \"{({NousHermes+Chronos}[Kimiko])+Platypus}\" \\\n"
          "         --path models --path adapters -o MyModel\n"
-         "\nExit codes: 0 done, 1 failed, 2 bad usage or recipe, 130 interrupted (the same command goes on).\n";
+         "\nExit codes: 0 done, 1 failed, 2 bad usage or recipe, 130 interrupted.\n";
 }
 
 }  // namespace thorns::cli

@@ -203,7 +203,8 @@ std::string identity_difference(const std::string& before, const std::string& no
   if (differs("recipe")) return "the recipe is another";
   if (differs("settings")) {
     const Json old_settings = value(*old_json, "settings");
-    for (const auto& [name, setting] : value(*new_json, "settings").items()) {
+    const Json new_settings = value(*new_json, "settings");
+    for (const auto& [name, setting] : new_settings.items()) {
       if (!old_settings.is_object() || value(old_settings, name.c_str()) != setting) {
         return fmt::format("`{}` is set otherwise", name);
       }
@@ -211,7 +212,8 @@ std::string identity_difference(const std::string& before, const std::string& no
   }
   if (differs("inputs")) {
     const Json old_inputs = value(*old_json, "inputs");
-    for (const auto& [path, facts] : value(*new_json, "inputs").items()) {
+    const Json new_inputs = value(*new_json, "inputs");
+    for (const auto& [path, facts] : new_inputs.items()) {
       if (!old_inputs.is_object() || !old_inputs.contains(path)) {
         return fmt::format("`{}` was not read for it", path);
       }

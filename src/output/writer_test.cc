@@ -346,7 +346,7 @@ TEST(CheckpointWriter, TrustsNothingThatIsThere) {
        {staging + "/model/" + plan.shards[0].file, staging + "/model/" + plan.shards[1].file,
         staging + "/journal"}) {
     for (const bool cut : {false, true}) {
-      for (std::size_t at = 0;; at += 7) {
+      for (std::size_t at = 0;; at += 23) {
         write_some(real_disk(), plan, options, 4);
         std::string bytes = test::slurp(name);
         if (at >= bytes.size()) break;
