@@ -15,7 +15,7 @@ namespace {
 
 constexpr const char* kActsOnActivations =
     "it acts on activations or virtual tokens, not on weights, so it cannot be folded";
-constexpr const char* kNotYet = "only LoRA and rsLoRA are folded so far";
+constexpr const char* kNotYet = "only LoRA, rsLoRA and LN tuning are folded so far";
 constexpr const char* kNeedsTheBase =
     "it needs a decomposition of its base that the adapter does not hold";
 
@@ -137,7 +137,8 @@ class Fields {
   const std::string& path_;
 };
 
-void check_type(const Fields& fields) {
+// True for LN tuning, false for LoRA; any other type is refused.
+bool is_norm_tuning(const Fields& fields) {
   if (fields.find("peft_type") == nullptr) {
     if (fields.find("lora_parameters") != nullptr || fields.find("fine_tune_type") != nullptr) {
       fields.refuse("this is an adapter in the layout of MLX, which is not read yet",
@@ -148,7 +149,8 @@ void check_type(const Fields& fields) {
   std::string type = fields.text("peft_type", "");
   std::transform(type.begin(), type.end(), type.begin(),
                  [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
-  if (type == "LORA") return;
+  if (type == "LORA") return false;
+  if (type == "LN_TUNING") return true;
   const char* reason = kNotYet;
   for (const auto& [name, why] : kTypeReasons) {
     if (type == name) reason = why;
@@ -205,11 +207,12 @@ AdapterConfig read_adapter_config(const Json& json, const std::string& path) {
                 FilePlace{path});
   }
   const Fields fields(json, path);
-  check_type(fields);
+  const bool norms = is_norm_tuning(fields);
   check_options(fields);
   check_initialisation(fields);
 
   AdapterConfig config;
+  config.norms = norms;
   config.rank = fields.count("r", config.rank);
   config.alpha = fields.number("lora_alpha", config.alpha);
   config.rslora = fields.flag("use_rslora");
