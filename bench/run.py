@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Measures thorns against cat, cp and numpy, and prints ratios of one run as a Markdown table.
 
-    python3 bench/run.py [--thorns build/thorns] [--dir bench/out] [--runs 5] [--only cold,warm,depth,numpy]
+    python3 bench/run.py [--thorns build/thorns] [--dir bench/out] [--runs 5] [--only cold,warm,depth,numpy,fold]
 
-Needs numpy, 6 GB of disk below --dir and 1.5 GB of /dev/shm. The commands of a row run in turn, A B A B ...,
+Needs numpy, 7 GB of disk below --dir and 2 GB of /dev/shm. The commands of a row run in turn, A B A B ...,
 and each figure is a median over the runs; the least and the largest are given beside it.
 """
 import argparse
@@ -24,6 +24,7 @@ KEY = "({({NousHermes+Chronos}[Kimiko])+({Platypus+AiroborosM2.0}[Janine])}{Holo
 MODELS = ["NousHermes", "Chronos", "Platypus", "AiroborosM2.0", "Holodeck"]
 ADAPTERS = ["Kimiko", "Janine", "LIMA-RP"]
 HIDDEN, INTERMEDIATE, LAYERS, VOCABULARY, RANK = 2048, 5632, 4, 32000, 16
+FOLD_LAYERS = 7  # 1 GB
 MEMORY = 512_000_000
 CHAIN = "{{{{NousHermes+Chronos}+Platypus}+AiroborosM2.0}+Holodeck}"
 FLAT = "{NousHermes+Chronos+Platypus+AiroborosM2.0+Holodeck; linear}"
@@ -32,10 +33,10 @@ FLAT = "{NousHermes+Chronos+Platypus+AiroborosM2.0+Holodeck; linear}"
 # ---------------------------------------------------------------- inputs
 
 
-def shapes():
+def shapes(layers=LAYERS):
     yield "lm_head.weight", (VOCABULARY, HIDDEN)
     yield "model.embed_tokens.weight", (VOCABULARY, HIDDEN)
-    for layer in range(LAYERS):
+    for layer in range(layers):
         prefix = f"model.layers.{layer}."
         for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
             yield f"{prefix}self_attn.{name}.weight", (HIDDEN, HIDDEN)
@@ -88,19 +89,42 @@ def make_inputs(folder):
                        "intermediate_size": INTERMEDIATE, "num_hidden_layers": LAYERS, "vocab_size": VOCABULARY,
                        "num_attention_heads": 16, "torch_dtype": "float16", "tie_word_embeddings": False}, file)
     for number, adapter in enumerate(ADAPTERS):
-        path = os.path.join(folder, "adapters", adapter)
-        os.makedirs(path, exist_ok=True)
-        factors = []
-        for name, shape in shapes():
-            if "_proj" in name:
-                module = "base_model.model." + name.removesuffix(".weight")
-                factors.append((module + ".lora_A.weight", (RANK, shape[1])))
-                factors.append((module + ".lora_B.weight", (shape[0], RANK)))
-        write_safetensors(os.path.join(path, "adapter_model.safetensors"), factors, "F32", 4,
-                          lambda name, shape, number=number: random_tensor(20 + number, name, shape, 0.01))
-        with open(os.path.join(path, "adapter_config.json"), "w", encoding="utf-8") as file:
-            json.dump({"peft_type": "LORA", "r": RANK, "lora_alpha": 2 * RANK, "bias": "none"}, file)
+        write_adapter(os.path.join(folder, "adapters", adapter), LAYERS, number)
     with open(os.path.join(folder, "complete"), "w", encoding="utf-8"):
+        pass
+
+
+def write_adapter(path, layers, number):
+    """A LoRA of rank 16 over all projections."""
+    os.makedirs(path, exist_ok=True)
+    factors = []
+    for name, shape in shapes(layers):
+        if "_proj" in name:
+            module = "base_model.model." + name.removesuffix(".weight")
+            factors.append((module + ".lora_A.weight", (RANK, shape[1])))
+            factors.append((module + ".lora_B.weight", (shape[0], RANK)))
+    write_safetensors(os.path.join(path, "adapter_model.safetensors"), factors, "F32", 4,
+                      lambda name, shape: random_tensor(20 + number, name, shape, 0.01))
+    with open(os.path.join(path, "adapter_config.json"), "w", encoding="utf-8") as file:
+        json.dump({"peft_type": "LORA", "r": RANK, "lora_alpha": 2 * RANK, "bias": "none"}, file)
+
+
+def make_fold_inputs(folder):
+    """A bfloat16 model of 1 GB and a LoRA of rank 16 over all its projections."""
+    if os.path.exists(os.path.join(folder, "complete-fold")):
+        return
+    print("making the inputs of the fold ...", file=sys.stderr)
+    path = os.path.join(folder, "fold", "Base")
+    os.makedirs(path, exist_ok=True)
+
+    def make(name, shape):  # cut to bfloat16
+        return (random_tensor(30, name, shape, 0.02).view(np.uint32) >> 16).astype(np.uint16)
+
+    write_safetensors(os.path.join(path, "model.safetensors"), shapes(FOLD_LAYERS), "BF16", 2, make)
+    with open(os.path.join(path, "config.json"), "w", encoding="utf-8") as file:
+        json.dump({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "bfloat16"}, file)
+    write_adapter(os.path.join(folder, "fold", "Update"), FOLD_LAYERS, 10)
+    with open(os.path.join(folder, "complete-fold"), "w", encoding="utf-8"):
         pass
 
 
@@ -191,6 +215,36 @@ with open(out, "wb") as f:
 """
 
 
+NUMPY_FOLD = r"""
+import json, struct, sys
+import numpy as np
+model, adapter, out, scale = *sys.argv[1:4], np.float32(sys.argv[4])
+def header(path):
+    with open(path, "rb") as f:
+        n, = struct.unpack("<Q", f.read(8)); text = f.read(n)
+    h = json.loads(text); h.pop("__metadata__", None)
+    return h, 8 + n, text
+hm, base_m, text = header(model); ha, base_a, _ = header(adapter)
+mm = np.memmap(model, mode="r"); ma = np.memmap(adapter, mode="r")
+def factor(name):
+    s, e = ha[name]["data_offsets"]
+    return ma[base_a + s:base_a + e].view(np.float32).reshape(ha[name]["shape"])
+with open(out, "wb") as f:
+    f.write(struct.pack("<Q", len(text)) + text)
+    for name, info in sorted(hm.items(), key=lambda item: item[1]["data_offsets"]):
+        s, e = info["data_offsets"]
+        stored = mm[base_m + s:base_m + e]
+        module = "base_model.model." + name.removesuffix(".weight")
+        if module + ".lora_A.weight" not in ha:
+            f.write(stored.tobytes())
+            continue
+        x = (stored.view(np.uint16).astype(np.uint32) << 16).view(np.float32).reshape(info["shape"])
+        x = x + scale * (factor(module + ".lora_B.weight") @ factor(module + ".lora_A.weight"))
+        bits = x.view(np.uint32)
+        f.write(((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16).tobytes())
+"""
+
+
 def machine():
     model = platform.processor() or "unknown CPU"
     with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
@@ -207,7 +261,7 @@ def main():
     parser.add_argument("--thorns", default="build/thorns")
     parser.add_argument("--dir", default="bench/out")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--only", default="cold,warm,depth,numpy")
+    parser.add_argument("--only", default="cold,warm,depth,numpy,fold")
     parser.add_argument("--make", action="store_true", help="only make the inputs")
     options = parser.parse_args()
     wanted = options.only.split(",")
@@ -215,9 +269,11 @@ def main():
     os.makedirs(folder, exist_ok=True)
     if options.make:
         make_inputs(folder)
+        if "fold" in wanted:
+            make_fold_inputs(folder)
         return
     # In a process of its own: a child's peak memory counts what its parent held when it was started.
-    subprocess.run([sys.executable, __file__, "--make", "--dir", folder], check=True)
+    subprocess.run([sys.executable, __file__, "--make", "--dir", folder, "--only", options.only], check=True)
     leaves = [os.path.join(folder, "models", model, "model.safetensors") for model in MODELS]
     size = os.path.getsize(leaves[0])
     disk_out, disk_copy = os.path.join(folder, "merged"), os.path.join(folder, "copy")
@@ -262,6 +318,22 @@ def main():
         row = Row(options.runs, warm, merge("{NousHermes+Chronos}", ram_out), script)
         faster = statistics.median(row.second) / statistics.median(row.first)
         rows.append(row.text("two-leaf slerp, against numpy float32", f"1/20 (here {faster:.1f} times faster)"))
+    if "fold" in wanted:
+        base = os.path.join(folder, "fold", "Base", "model.safetensors")
+        update = os.path.join(folder, "fold", "Update", "adapter_model.safetensors")
+        fold = [options.thorns, "merge", "{Base[Update]}", "--path", os.path.join(folder, "fold"), "-o", ram_out,
+                "--quiet"]
+
+        def warm_fold():
+            clean()
+            run(f"cat '{base}' '{update}' > /dev/null")
+
+        row = Row(options.runs, warm_fold, fold, [sys.executable, "-c", NUMPY_FOLD, base, update, ram_copy, "2"])
+        faster = statistics.median(row.second) / statistics.median(row.first)
+        rows.append(row.text("one LoRA folded into 1 GB of bfloat16, page cache to tmpfs, against numpy float32",
+                             f"1/5 (here {faster:.1f} times faster)"))
+        row = Row(options.runs, warm_fold, fold, f"cp '{base}' '{ram_copy}'")
+        rows.append(row.text("the same, against `cp` of the model", "1.3"))
     clean()
     print(f"{machine()}; five leaves of {size / 1e6:.0f} MB (float16) and three LoRAs of rank {RANK}; "
           f"{options.runs} runs in turn, median (least-largest)")

@@ -8,6 +8,7 @@
 #include "base/text.h"
 #include "checkpoint/config.h"
 #include "checkpoint/dequantise.h"
+#include "checkpoint/gguf.h"
 #include "checkpoint/index.h"
 #include "checkpoint/json_events.h"
 #include "checkpoint/pytorch.h"
@@ -125,8 +126,7 @@ struct ForeignFormat {
   std::string_view ending;
   const char* what;
 };
-constexpr std::array<ForeignFormat, 5> kForeignFormats = {{
-    {".gguf", "GGUF weights"},
+constexpr std::array<ForeignFormat, 4> kForeignFormats = {{
     {".h5", "TensorFlow .h5 weights"},
     {".msgpack", "Flax .msgpack weights"},
     {".npz", "NumPy .npz weights"},
@@ -187,6 +187,12 @@ std::string only_weights_file(const std::string& folder, const std::vector<std::
                 FilePlace{folder}, "an adapter is folded into a model: Model[Adapter]");
   }
   for (const std::string& name : names) refuse_foreign(name, join_path(folder, name));
+  for (const std::string& name : names) {
+    if (!name.ends_with(".gguf")) continue;
+    throw Error(ErrorCode::Mismatch,
+                fmt::format("`{}` holds GGUF weights, which are named one by one", folder),
+                FilePlace{folder}, fmt::format("name the file: {}", join_path(folder, name)));
+  }
   throw Error(ErrorCode::NotFound, fmt::format("there are no weights in `{}`", folder),
               FilePlace{folder},
               fmt::format("a model folder holds {}, or shards and {}", kSafetensors.whole,
@@ -289,6 +295,14 @@ std::unique_ptr<Checkpoint> open_folder(Disk& disk, const std::string& folder) {
                                           std::move(side));
 }
 
+bool begins_as_gguf(Disk& disk, const std::string& path) {
+  const auto file = disk.open(path);
+  std::array<char, 4> start{};
+  if (file->size() < start.size()) return path.ends_with(".gguf");
+  file->read(0, std::as_writable_bytes(std::span(start)));
+  return is_gguf({start.data(), start.size()});
+}
+
 std::unique_ptr<Checkpoint> open_file(Disk& disk, const std::string& path) {
   const std::string name = base_name(path);
   refuse_foreign(name, path);
@@ -300,6 +314,7 @@ std::unique_ptr<Checkpoint> open_file(Disk& disk, const std::string& path) {
     throw Error(ErrorCode::Mismatch, fmt::format("`{}` is one of {} parts of a model", path, count),
                 FilePlace{path}, "name its folder instead");
   }
+  if (begins_as_gguf(disk, path)) return open_gguf(disk, path);
   auto source = std::make_unique<ShardedSource>(disk, std::vector<std::string>{path});
   source->drop_module_prefix();
   auto decoded = decode(*source, std::nullopt, Json(), path);
@@ -311,7 +326,7 @@ std::unique_ptr<Checkpoint> open_file(Disk& disk, const std::string& path) {
 std::unique_ptr<Checkpoint> open_checkpoint(Disk& disk, const std::string& path) {
   if (!disk.exists(path)) {
     throw Error(ErrorCode::NotFound, fmt::format("there is no model at `{}`", path),
-                FilePlace{path}, "give a model folder, or a .safetensors or .bin file");
+                FilePlace{path}, "give a model folder, or a .safetensors, .bin or .gguf file");
   }
   return disk.stat(path).is_folder ? open_folder(disk, path) : open_file(disk, path);
 }

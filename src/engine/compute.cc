@@ -1,6 +1,7 @@
 #include "engine/compute.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "plan/memory.h"
@@ -50,7 +51,8 @@ GrainView::GrainView(const Program& program, const Factors& factors, const Tile&
       count_(count),
       space_(workspace),
       products_(program.operands.size(), nullptr),
-      pointers_(program.operands.size()) {
+      pointers_(program.operands.size()),
+      runs_(program.operands.size()) {
   auto* to = reinterpret_cast<float*>(space_.products.data());
   for (std::size_t i = 0; i < products_.size(); ++i) {
     const Factors::Product* product = factors.of(i);
@@ -83,6 +85,21 @@ const std::vector<const double*>& GrainView::chunk(std::size_t begin, std::size_
   return pointers_;
 }
 
+const std::vector<StoredRun>& GrainView::stored(std::size_t begin) {
+  static constexpr std::array<float, kChunk> kAbsent{};
+  for (std::size_t i = 0; i < runs_.size(); ++i) {
+    const Dtype dtype = program_.operands[i].dtype;
+    if (products_[i] != nullptr) {
+      runs_[i] = {reinterpret_cast<const std::byte*>(products_[i] + begin), Dtype::F32};
+    } else if (tile_.operands[i] == nullptr) {  // it lacks these rows
+      runs_[i] = {reinterpret_cast<const std::byte*>(kAbsent.data()), Dtype::F32};
+    } else {
+      runs_[i] = {tile_.operands[i] + (offset_ + begin) * size_of(dtype), dtype};
+    }
+  }
+  return runs_;
+}
+
 void measure(GrainView& grain, bool finite_only, std::span<double> sums) {
   const std::size_t operands = grain.operands();
   std::vector<double>& lanes = grain.lanes();
@@ -101,11 +118,19 @@ void measure(GrainView& grain, bool finite_only, std::span<double> sums) {
 RoundingCounts blend_grain(GrainView& grain, std::span<const double> coefficients, Dtype dtype,
                            std::byte* to) {
   RoundingCounts counts;
-  for (std::size_t begin = 0; begin < grain.count(); begin += kChunk) {
-    const std::size_t count = std::min(kChunk, grain.count() - begin);
-    const auto& vectors = grain.chunk(begin, count, GrainView::As::Exact);
-    blend(vectors.data(), coefficients.data(), coefficients.size(), count, dtype,
-          to + begin * size_of(dtype), counts);
+  const std::size_t whole = grain.count() / kBlendStep * kBlendStep;
+  for (std::size_t begin = 0; begin < grain.count();) {
+    // Nearly all of a grain; what is left are its end and chunks with NaN or Inf.
+    const std::size_t end = std::min(begin + kChunk, begin < whole ? whole : grain.count());
+    const std::size_t count = end - begin;
+    std::byte* const into = to + begin * size_of(dtype);
+    const std::size_t n = coefficients.size();
+    if (begin >= whole || !blend_stored(grain.stored(begin).data(), coefficients.data(), n, count,
+                                        dtype, into, counts)) {
+      const auto& vectors = grain.chunk(begin, count, GrainView::As::Exact);
+      blend(vectors.data(), coefficients.data(), n, count, dtype, into, counts);
+    }
+    begin = end;
   }
   return counts;
 }

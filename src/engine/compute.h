@@ -62,6 +62,9 @@ class GrainView {
     FiniteOnly  // the same, with NaN and Inf as 0
   };
   const std::vector<const double*>& chunk(std::size_t begin, std::size_t count, As as);
+  // The same elements as they are stored, from `begin`. Valid until the next call, for at most a
+  // chunk.
+  const std::vector<StoredRun>& stored(std::size_t begin);
 
  private:
   const Program& program_;
@@ -71,6 +74,7 @@ class GrainView {
   Workspace& space_;
   std::vector<const float*> products_;  // null for stored operands
   std::vector<const double*> pointers_;
+  std::vector<StoredRun> runs_;
 };
 
 // The inner products of all pairs of operands over the grain, into `sums` (pairs(n) entries). With

@@ -6,6 +6,7 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernel/blend.cc"
+#include "hwy/cache_control.h"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "hwy/highway.h"
 #include "kernel/simd-inl.h"
@@ -163,6 +164,99 @@ bool BlendChunk(const double* const* vectors, const double* coefficients, std::s
   }
 }
 
+// Vectors whose sums are kept in registers together.
+inline constexpr std::size_t kSums = 8;
+
+// sums += coefficient * values, where `load(k)` gives vector k of the values as float64.
+template <class Load>
+HWY_INLINE void AddScaled(double coefficient, Doubles* sums, Load load) {
+  const DD dd;
+  const auto factor = hn::Set(dd, coefficient);
+#pragma GCC unroll 8
+  for (std::size_t k = 0; k < kSums; ++k) sums[k] = hn::Add(sums[k], hn::Mul(factor, load(k)));
+}
+
+// Asks for the elements that a later step needs: there are too many runs for the hardware to guess,
+// and prefetching past an end is harmless.
+template <class T>
+HWY_INLINE const T* Elements(const StoredRun& run, std::size_t e) {
+  const T* const from = reinterpret_cast<const T*>(run.from) + e;
+  hwy::Prefetch(from + kChunk);
+  hwy::Prefetch(from + kChunk + kBlendStep / 2);
+  return from;
+}
+
+// Adds elements [e, e + kSums vectors) of one run.
+HWY_INLINE void AddRun(const StoredRun& run, double coefficient, std::size_t e, Doubles* sums) {
+  const DD dd;
+  const DFHalf df;
+  const DHHalf dh;
+  const std::size_t lanes = hn::Lanes(dd);
+  switch (run.dtype) {
+    case Dtype::F16: {
+      const auto* const from = Elements<std::uint16_t>(run, e);
+      AddScaled(coefficient, sums, [&](std::size_t k) {
+        return hn::PromoteTo(dd, WidenHalf(df, hn::LoadU(dh, from + k * lanes)));
+      });
+      return;
+    }
+    case Dtype::BF16: {
+      const auto* const from = Elements<std::uint16_t>(run, e);
+      AddScaled(coefficient, sums, [&](std::size_t k) {
+        const auto bits = hn::PromoteTo(DUHalf(), hn::LoadU(dh, from + k * lanes));
+        return hn::PromoteTo(dd, hn::BitCast(df, hn::ShiftLeft<16>(bits)));
+      });
+      return;
+    }
+    case Dtype::F64: {
+      const auto* const from = Elements<double>(run, e);
+      AddScaled(coefficient, sums, [&](std::size_t k) { return hn::LoadU(dd, from + k * lanes); });
+      return;
+    }
+    default: {
+      const auto* const from = Elements<float>(run, e);
+      AddScaled(coefficient, sums,
+                [&](std::size_t k) { return hn::PromoteTo(dd, hn::LoadU(df, from + k * lanes)); });
+      return;
+    }
+  }
+}
+
+// Returns whether all stored values are finite.
+template <class Narrow>
+HWY_INLINE bool RunStored(const StoredRun* runs, const double* coefficients, std::size_t n,
+                          std::size_t count, std::byte* to, std::uint64_t& rounded, Narrow narrow) {
+  const DD dd;
+  const DU du;
+  const std::size_t lanes = hn::Lanes(dd);
+  auto largest = hn::Zero(du);
+  for (std::size_t e = 0; e < count; e += kSums * lanes) {
+    Doubles sums[kSums];
+#pragma GCC unroll 8
+    for (std::size_t k = 0; k < kSums; ++k) sums[k] = hn::Zero(dd);
+    for (std::size_t i = 0; i < n; ++i) AddRun(runs[i], coefficients[i], e, sums);
+#pragma GCC unroll 8
+    for (std::size_t k = 0; k < kSums; k += 2) {
+      const auto stored =
+          narrow(sums[k], sums[k + 1], to + (e + k * lanes) * Narrow::kSize, rounded);
+      largest = hn::Max(largest, hn::And(hn::BitCast(du, stored), hn::Set(du, 0x7FFFFFFF)));
+    }
+  }
+  return hn::GetLane(hn::MaxOfLanes(du, largest)) < 0x7F800000U;
+}
+
+bool BlendStoredChunk(const StoredRun* runs, const double* coefficients, std::size_t n,
+                      std::size_t count, Dtype dtype, std::byte* to, std::uint64_t& rounded) {
+  switch (dtype) {
+    case Dtype::BF16:
+      return RunStored(runs, coefficients, n, count, to, rounded, ToBfloat());
+    case Dtype::F16:
+      return RunStored(runs, coefficients, n, count, to, rounded, ToHalf());
+    default:
+      return RunStored(runs, coefficients, n, count, to, rounded, ToFloat());
+  }
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace thorns
 HWY_AFTER_NAMESPACE();
@@ -172,6 +266,7 @@ HWY_AFTER_NAMESPACE();
 namespace thorns {
 
 HWY_EXPORT(BlendChunk);
+HWY_EXPORT(BlendStoredChunk);
 
 namespace {
 
@@ -196,6 +291,15 @@ void blend(const double* const* vectors, const double* coefficients, std::size_t
   if (!chunk(vectors, coefficients, n, count, dtype, to, counts.rounded)) {
     count_nonfinite(vectors, coefficients, n, count, dtype, to, counts);
   }
+}
+
+bool blend_stored(const StoredRun* runs, const double* coefficients, std::size_t n,
+                  std::size_t count, Dtype dtype, std::byte* to, RoundingCounts& counts) {
+  std::uint64_t rounded = 0;
+  const auto chunk = HWY_DYNAMIC_DISPATCH(BlendStoredChunk);
+  if (!chunk(runs, coefficients, n, count, dtype, to, rounded)) return false;
+  counts.rounded += rounded;
+  return true;
 }
 
 }  // namespace thorns

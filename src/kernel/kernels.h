@@ -75,6 +75,17 @@ struct RoundingCounts {
 void blend(const double* const* vectors, const double* coefficients, std::size_t n,
            std::size_t count, Dtype dtype, std::byte* to, RoundingCounts& counts);
 
+// The same straight from stored elements, widened in registers: the bits of widen() and blend().
+// `count` must be a multiple of kBlendStep. Returns false, and counts nothing, where some stored
+// value is not finite: blend() then tells overflow from what came in.
+struct StoredRun {
+  const std::byte* from = nullptr;  // any blendable dtype
+  Dtype dtype = Dtype::F32;
+};
+inline constexpr std::size_t kBlendStep = 64;
+bool blend_stored(const StoredRun* runs, const double* coefficients, std::size_t n,
+                  std::size_t count, Dtype dtype, std::byte* to, RoundingCounts& counts);
+
 // Whether no element is NaN or Inf; any blendable dtype.
 bool all_finite(Dtype dtype, const std::byte* from, std::size_t count);
 

@@ -224,6 +224,68 @@ TEST_P(Kernels, BlendRoundsTheFloat64SumOnce) {
   }
 }
 
+// From the stored elements of mixed types and unaligned starts, against widen() and blend().
+TEST_P(Kernels, BlendStoredGivesTheBitsOfBlend) {
+  const std::vector<Dtype> types = {Dtype::F16, Dtype::BF16, Dtype::F32, Dtype::F64, Dtype::F16};
+  std::normal_distribution<double> distribution(0, 0.05);
+  for (const Dtype dtype : {Dtype::F16, Dtype::BF16, Dtype::F32}) {
+    for (std::size_t n = 1; n <= types.size(); ++n) {
+      for (const std::size_t count : {std::size_t{0}, kBlendStep, 3 * kBlendStep, kChunk}) {
+        std::vector<std::vector<std::byte>> stored(n);
+        std::vector<StoredRun> runs;
+        std::vector<std::vector<double>> values;
+        std::vector<const double*> pointers;
+        std::vector<double> coefficients;
+        for (std::size_t i = 0; i < n; ++i) {
+          for (std::size_t e = 0; e <= count; ++e) {
+            const double value = distribution(random);
+            if (types[i] == Dtype::F64) {
+              const auto* const bytes = reinterpret_cast<const std::byte*>(&value);
+              stored[i].insert(stored[i].end(), bytes, bytes + sizeof(value));
+            } else {
+              reference::store(types[i], value, stored[i]);
+            }
+          }
+          runs.push_back({stored[i].data() + size_of(types[i]), types[i]});
+          widen(types[i], runs[i].from, count, values.emplace_back(count + kLanes).data());
+          coefficients.push_back(distribution(random));
+        }
+        for (const auto& v : values) pointers.push_back(v.data());
+        const std::size_t bytes = count * size_of(dtype);
+        std::vector<std::byte> expected(bytes + 1, std::byte{0xAB});
+        std::vector<std::byte> got(bytes + 1, std::byte{0xAB});
+        RoundingCounts expected_counts;
+        RoundingCounts counts;
+        blend(pointers.data(), coefficients.data(), n, count, dtype, expected.data(),
+              expected_counts);
+        EXPECT_TRUE(
+            blend_stored(runs.data(), coefficients.data(), n, count, dtype, got.data(), counts));
+        ASSERT_EQ(got, expected) << to_string(dtype) << ", " << n << " runs of " << count;
+        EXPECT_EQ(counts.rounded, expected_counts.rounded);
+        EXPECT_EQ(counts.nonfinite, 0U);
+      }
+    }
+  }
+}
+
+TEST_P(Kernels, BlendStoredLeavesNanAndOverflowToBlend) {
+  for (const Dtype dtype : {Dtype::F16, Dtype::BF16}) {
+    for (std::size_t bad = 0; bad < 2 * kBlendStep; ++bad) {
+      for (const double value : {double{NAN}, double{INFINITY}, 3.4e38}) {
+        std::vector<float> values(2 * kBlendStep, 0.1F);
+        values[bad] = static_cast<float>(value);
+        const StoredRun run{reinterpret_cast<const std::byte*>(values.data()), Dtype::F32};
+        const double scale = 2.0;
+        std::vector<std::byte> got(values.size() * 2);
+        RoundingCounts counts;
+        EXPECT_FALSE(blend_stored(&run, &scale, 1, values.size(), dtype, got.data(), counts))
+            << to_string(dtype) << " " << bad << ": " << value;
+        EXPECT_EQ(counts.rounded, 0U);
+      }
+    }
+  }
+}
+
 // Around every midpoint between two neighbours of a 16-bit type: at it, a little below, a little
 // above.
 TEST_P(Kernels, BlendRoundsTiesNearTiesAndSubnormals) {

@@ -24,6 +24,24 @@ void attempt(std::vector<Error>& problems, Step step) {
   }
 }
 
+// A single file with a configuration is GGUF: its tokenizer is in the file, and stays there.
+bool keeps_its_tokenizer(const Checkpoint& leaf) {
+  return !leaf.config().is_null() && leaf.files().size() == 1 &&
+         leaf.files().front().path == leaf.path();
+}
+
+void warn_without_tokenizer(Plan& plan) {
+  if (plan.has_tokenizer) return;
+  for (std::size_t i = 0; i < plan.leaves.size(); ++i) {
+    if (!keeps_its_tokenizer(*plan.leaves[i])) continue;
+    plan.warnings.push_back(fmt::format(
+        "the output has no tokenizer: the one in the GGUF file `{}` is not read, and no "
+        "other model has one",
+        plan.recipe.leaves[i].name));
+    return;
+  }
+}
+
 void keep_warnings(Plan& plan) {
   for (std::size_t i = 0; i < plan.leaves.size(); ++i) {
     const std::string format = plan.leaves[i]->quantisation();
@@ -313,6 +331,7 @@ PlanResult make_plan(Recipe recipe, std::vector<std::unique_ptr<Checkpoint>> lea
                    problems);
   if (!problems.empty()) return result;
 
+  warn_without_tokenizer(plan);
   warn_of_vocabularies(plan, views, workshop.vocabulary);
   build_programs(plan, workshop, problems);
   if (plan.programs.empty() && problems.empty()) {
