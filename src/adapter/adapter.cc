@@ -11,6 +11,7 @@
 #include "adapter/adapter_config.h"
 #include "adapter/keys.h"
 #include "adapter/patterns.h"
+#include "adapter/scaled_factors.h"
 #include "base/text.h"
 #include "checkpoint/config.h"
 #include "checkpoint/weights_file.h"
@@ -123,13 +124,17 @@ class Opener {
     config_path_ = located.config;
     weights_path_ = located.weights;
     adapter_->config_ = read_adapter_config(read_json_file(disk, config_path_), config_path_);
-    adapter_->family_ = config().norms ? "LN tuning" : config().rslora ? "rsLoRA" : "LoRA";
+    adapter_->family_ = config().norms     ? "LN tuning"
+                        : config().adalora ? "AdaLoRA"
+                        : config().rslora  ? "rsLoRA"
+                                           : "LoRA";
     check_weights_exist(disk, located);
     adapter_->source_ = open_weights(disk, weights_path_);
     for (const std::string& file : {config_path_, weights_path_}) {
       adapter_->files_.push_back({file, disk.stat(file).size});
     }
     sort_tensors();
+    if (config().adalora) apply_singular_values();
     make_updates();
     add_warnings();
     return std::move(adapter_);
@@ -140,7 +145,8 @@ class Opener {
   struct Module {
     std::optional<std::size_t> a;
     std::optional<std::size_t> b;
-    std::optional<std::size_t> bias;  // lora_B.bias
+    std::optional<std::size_t> bias;      // lora_B.bias
+    std::optional<std::size_t> singular;  // lora_E
     std::optional<std::size_t> embedding_a;
     std::optional<std::size_t> embedding_b;
     std::map<std::string, std::size_t> replaced;  // by parameter
@@ -207,6 +213,7 @@ class Opener {
     using Role = AdapterKey::Role;
     const char* other = nullptr;
     if (key.role == Role::Norm && !config().norms) other = "LN tuning";
+    if (key.role == Role::LoraE && !config().adalora) other = "AdaLoRA";
     if (config().norms && key.role != Role::Norm && key.role != Role::Tensor &&
         key.role != Role::Copy && key.role != Role::Foreign) {
       other = "LoRA";
@@ -224,6 +231,8 @@ class Opener {
         return put(modules_[key.module].b, index);
       case AdapterKey::Role::LoraBias:
         return put(modules_[key.module].bias, index);
+      case AdapterKey::Role::LoraE:
+        return put(modules_[key.module].singular, index);
       case AdapterKey::Role::EmbeddingA:
         return put(modules_[key.module].embedding_a, index);
       case AdapterKey::Role::EmbeddingB:
@@ -241,6 +250,37 @@ class Opener {
       case AdapterKey::Role::Foreign:
         return;
     }
+  }
+
+  // AdaLoRA: from here on lora_A stands for diag(E) A.
+  void apply_singular_values() {
+    std::map<std::size_t, std::size_t> scales;
+    for (const auto& [name, module] : modules_) {
+      if (module.embedding_a || module.embedding_b || module.bias) {
+        refuse(ErrorCode::Unsupported,
+               fmt::format("is AdaLoRA on a layer that is not linear, or with a bias: `{}`", name),
+               name);
+      }
+      if (module.a.has_value() != module.singular.has_value()) {
+        refuse(ErrorCode::Corrupt,
+               fmt::format("has no lora_{} for `{}`", module.a ? "E" : "A", name), name,
+               "the file was saved incompletely");
+      }
+      if (!module.a) continue;
+      check_type(*module.a);
+      check_type(*module.singular);
+      const TensorInfo& a = tensor(*module.a);
+      const TensorInfo& e = tensor(*module.singular);
+      if (a.shape.size() != 2 || a.elements == 0 ||
+          e.shape != std::vector<std::uint64_t>{a.shape[0], 1}) {
+        refuse(ErrorCode::Corrupt,
+               fmt::format("has singular values of shape {} for a lora_A of shape {}: `{}`",
+                           shape_text(e.shape), shape_text(a.shape), e.name),
+               e.name);
+      }
+      scales.emplace(*module.a, *module.singular);
+    }
+    adapter_->source_ = scale_rows(std::move(adapter_->source_), scales);
   }
 
   void make_updates() {
@@ -321,6 +361,11 @@ class Opener {
 
   // alpha / rank, or alpha / sqrt(rank): alpha as configured, the rank of the tensors.
   double scale_of(const std::string& name, std::uint64_t rank) {
+    if (config().adalora) {
+      // PEFT divides by the rank that training began with, whatever was cut away since.
+      const double alpha = config().alpha > 0 ? config().alpha : config().initial_rank;
+      return alpha / (config().initial_rank + 1e-5);
+    }
     if (!ranks_) {
       ranks_.emplace(keys_of(config().rank_pattern),
                      fmt::format("rank_pattern of `{}`", config_path_));

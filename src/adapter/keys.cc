@@ -18,10 +18,9 @@ struct ForeignMark {
   std::string_view beginning;
   const char* what;
 };
-constexpr std::array<ForeignMark, 41> kForeign = {{
+constexpr std::array<ForeignMark, 40> kForeign = {{
     {"lora_magnitude_vector", "DoRA"},
     {"dora_scale", "DoRA"},
-    {"lora_E", "AdaLoRA"},
     {"lora_diag", "KaSA"},
     {"lora_up", "LoRA in the layout of Kohya or diffusers"},
     {"lora_down", "LoRA in the layout of Kohya or diffusers"},
@@ -103,7 +102,8 @@ struct LoraMark {
   std::string_view mark;
   AdapterKey::Role role;
 };
-constexpr std::array<LoraMark, 4> kLora = {{{"lora_A", AdapterKey::Role::LoraA},
+constexpr std::array<LoraMark, 5> kLora = {{{"lora_E", AdapterKey::Role::LoraE},
+                                            {"lora_A", AdapterKey::Role::LoraA},
                                             {"lora_B", AdapterKey::Role::LoraB},
                                             {"lora_embedding_A", AdapterKey::Role::EmbeddingA},
                                             {"lora_embedding_B", AdapterKey::Role::EmbeddingB}}};

@@ -11,6 +11,7 @@ struct AdapterKey {
     LoraA,
     LoraB,
     LoraBias,    // lora_B.bias
+    LoraE,       // singular values, rank x 1 (AdaLoRA)
     EmbeddingA,  // lora_embedding_A: the weight is stored (vocabulary, dimension)
     EmbeddingB,
     Tensor,   // a parameter of the model itself: replaces it

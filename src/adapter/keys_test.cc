@@ -34,6 +34,7 @@ TEST(AdapterKeys, EverySpellingIsRead) {
       {"emb.lora_embedding_B.default", Role::EmbeddingB, "emb", "weight", "default"},
       {"emb.lora_embedding_B.my-adapter.weight", Role::EmbeddingB, "emb", "weight", "my-adapter"},
       {"m.mha.base_layer.out_proj.lora_B.weight", Role::LoraB, "m.mha.out_proj", "weight"},
+      {"m.q.lora_E", Role::LoraE, "m.q", "weight"},
       {"base_model.model.ln.ln_tuning_layers.bias", Role::Norm, "ln", "bias"},
       {"ln.ln_tuning_layers.default.weight", Role::Norm, "ln", "weight", "default"},
       // Prefixes, in any order and number.
@@ -86,7 +87,6 @@ TEST(AdapterKeys, OtherTypesAreRecognised) {
   const std::pair<const char*, const char*> cases[] = {
       {"m.q.lora_magnitude_vector", "DoRA"},
       {"m.q.lora_magnitude_vector.default.weight", "DoRA"},
-      {"m.q.lora_E", "AdaLoRA"},
       {"m.experts.base_layer.lora_A.weight", "target_parameters"},
       {"m.e.lora_embedding_B.bias", "an unknown kind of LoRA"},
       {"m.e.lora_embedding_C", "an unknown kind of LoRA"},
