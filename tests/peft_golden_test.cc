@@ -13,6 +13,7 @@
 #include "support/error_of.h"
 #include "support/safetensors_builder.h"
 #include "support/temp_folder.h"
+#include "thorns/thorns.h"
 
 namespace thorns {
 namespace {
@@ -77,7 +78,7 @@ std::map<std::string, std::vector<double>> fold(const TensorSource& base, const 
     const auto& shape = base.tensors()[*base.find(resolved.tensor)].shape;
     switch (resolved.update->kind) {
       case UpdateKind::LowRank:
-        add_low_rank(adapter, resolved, shape.at(0), shape.at(1), values);
+        add_low_rank(adapter, resolved, shape.at(0), values.size() / shape.at(0), values);
         break;
       case UpdateKind::Add: {
         const auto change = values_of(adapter.source(), resolved.update->first);
@@ -94,6 +95,35 @@ std::map<std::string, std::vector<double>> fold(const TensorSource& base, const 
   return merged;
 }
 
+// The same, folded and written by the whole program.
+std::map<std::string, std::vector<double>> merged_by_the_engine(const std::string& folder) {
+  const test::TempFolder place;
+  std::filesystem::create_directories(place / "base");
+  std::filesystem::copy_file(folder + "/base.safetensors", place / "base/model.safetensors");
+  test::write_file(place / "base/config.json", R"({"model_type":"toy"})");
+  std::filesystem::copy(folder + "/adapter", place / "L", std::filesystem::copy_options::recursive);
+  MergeOptions options;
+  options.recipe = "M[L]";
+  options.inputs.models = {{"M", place / "base"}};
+  options.inputs.adapters = {{"L", place / "L"}};
+  options.output = place / "out";
+  options.threads = 2;
+  Observer silent;
+  merge(options, silent);
+  const auto result = open_weights(real_disk(), place / "out/model.safetensors");
+  std::map<std::string, std::vector<double>> values;
+  for (std::size_t i = 0; i < result->tensors().size(); ++i) {
+    values[result->tensors()[i].name] = values_of(*result, i);
+  }
+  return values;
+}
+
+// PEFT's merge of multi-head attention adds the change of out_proj twice. What it made is checked
+// as that: once more the change that is right.
+bool peft_adds_twice(const std::string& test, const std::string& tensor) {
+  return test == "lora_mha" && tensor == "mha.out_proj.weight";
+}
+
 class FoldedGolden : public testing::TestWithParam<const char*> {};
 
 TEST_P(FoldedGolden, EqualsPeft) {
@@ -103,21 +133,29 @@ TEST_P(FoldedGolden, EqualsPeft) {
   const auto adapter = open_adapter(real_disk(), folder + "/adapter");
   EXPECT_TRUE(adapter->warnings().empty());
   const auto merged = fold(*base, *adapter);
+  const auto written = merged_by_the_engine(folder);
   ASSERT_EQ(merged.size(), expected->tensors().size());
+  ASSERT_EQ(written.size(), expected->tensors().size());
   std::size_t changed = 0;
   for (std::size_t i = 0; i < expected->tensors().size(); ++i) {
     const TensorInfo& info = expected->tensors()[i];
-    const std::vector<double> right = values_of(*expected, i);
+    std::vector<double> right = values_of(*expected, i);
+    const std::vector<double> before = values_of(*base, *base->find(info.name));
+    if (peft_adds_twice(GetParam(), info.name)) {
+      for (std::size_t k = 0; k < right.size(); ++k) right[k] = (right[k] + before[k]) / 2;
+    }
     const std::vector<double>& got = merged.at(info.name);
     ASSERT_EQ(got.size(), right.size()) << info.name;
     for (std::size_t k = 0; k < right.size(); ++k) {
       if (info.dtype == Dtype::BF16) {
         ASSERT_EQ(float_from_bfloat(test::bfloat_bits(got[k])), right[k]) << info.name << " " << k;
+        ASSERT_EQ(written.at(info.name).at(k), right[k]) << info.name << " " << k;
       } else {
         ASSERT_NEAR(got[k], right[k], 2e-6) << info.name << " " << k;
+        ASSERT_NEAR(written.at(info.name).at(k), right[k], 2e-6) << info.name << " " << k;
       }
     }
-    changed += right != values_of(*base, *base->find(info.name));
+    changed += right != before;
   }
   EXPECT_GT(changed, 0U);
 }
@@ -126,25 +164,21 @@ INSTANTIATE_TEST_SUITE_P(Peft, FoldedGolden,
                          testing::Values("lora_linear", "lora_rslora", "lora_rank_alpha_pattern",
                                          "lora_bias_all", "lora_bias_lora_only", "lora_lora_bias",
                                          "lora_modules_to_save", "lora_bf16_base_f32_adapter",
-                                         "lora_c1"));
+                                         "lora_c1", "lora_emb", "lora_cv1", "lora_conv2",
+                                         "lora_conv1x1", "lora_mha", "ln_tuning",
+                                         "adalora_linear"));
 
 TEST(RefusedGolden, EveryOtherTypeIsRefusedByName) {
   // By the beginning of the case's name; the first that fits.
   const std::pair<const char*, const char*> names[] = {
-      {"adalora", "ADALORA"},
       {"boft", "BOFT"},
       {"dora_", "DoRA"},
       {"fourierft", "FOURIERFT"},
       {"hira", "HIRA"},
       {"hra", "HRA"},
       {"ia3", "IA3"},
-      {"ln_tuning", "LN_TUNING"},
       {"loha", "LOHA"},
       {"lokr", "LOKR"},
-      {"lora_conv", "convolution"},
-      {"lora_cv1", "convolution"},
-      {"lora_emb", "LoRA on an embedding"},
-      {"lora_mha", "multi-head attention"},
       {"lora_trainable", "trainable tokens"},
       {"miss", "MISS"},
       {"moe", "target_parameters"},
@@ -166,7 +200,7 @@ TEST(RefusedGolden, EveryOtherTypeIsRefusedByName) {
     ASSERT_NE(row, std::end(names));
     EXPECT_NE(error.message().find(row->second), std::string::npos) << error.message();
   }
-  EXPECT_EQ(cases, 44U);
+  EXPECT_EQ(cases, 37U);
 }
 
 // The tensors alone give the type away, too: a configuration may say LORA and lie.

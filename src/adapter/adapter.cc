@@ -11,6 +11,7 @@
 #include "adapter/adapter_config.h"
 #include "adapter/keys.h"
 #include "adapter/patterns.h"
+#include "adapter/scaled_factors.h"
 #include "base/text.h"
 #include "checkpoint/config.h"
 #include "checkpoint/weights_file.h"
@@ -123,13 +124,17 @@ class Opener {
     config_path_ = located.config;
     weights_path_ = located.weights;
     adapter_->config_ = read_adapter_config(read_json_file(disk, config_path_), config_path_);
-    adapter_->family_ = config().rslora ? "rsLoRA" : "LoRA";
+    adapter_->family_ = config().norms     ? "LN tuning"
+                        : config().adalora ? "AdaLoRA"
+                        : config().rslora  ? "rsLoRA"
+                                           : "LoRA";
     check_weights_exist(disk, located);
     adapter_->source_ = open_weights(disk, weights_path_);
     for (const std::string& file : {config_path_, weights_path_}) {
       adapter_->files_.push_back({file, disk.stat(file).size});
     }
     sort_tensors();
+    if (config().adalora) apply_singular_values();
     make_updates();
     add_warnings();
     return std::move(adapter_);
@@ -140,7 +145,10 @@ class Opener {
   struct Module {
     std::optional<std::size_t> a;
     std::optional<std::size_t> b;
-    std::optional<std::size_t> bias;              // lora_B.bias
+    std::optional<std::size_t> bias;      // lora_B.bias
+    std::optional<std::size_t> singular;  // lora_E
+    std::optional<std::size_t> embedding_a;
+    std::optional<std::size_t> embedding_b;
     std::map<std::string, std::size_t> replaced;  // by parameter
   };
 
@@ -175,7 +183,8 @@ class Opener {
     std::map<std::string, std::vector<std::string>> foreign;  // kind -> tensors
     std::set<std::string> infixes;
     for (std::size_t i = 0; i < tensors().size(); ++i) {
-      const AdapterKey key = parse_adapter_key(tensor(i).name);
+      AdapterKey key = parse_adapter_key(tensor(i).name);
+      check_family(key);
       if (!key.infix.empty()) infixes.insert(key.infix);
       if (key.role == AdapterKey::Role::Foreign) foreign[key.foreign].push_back(tensor(i).name);
       place(key, i);
@@ -199,6 +208,21 @@ class Opener {
     }
   }
 
+  // What belongs to the other family is foreign.
+  void check_family(AdapterKey& key) const {
+    using Role = AdapterKey::Role;
+    const char* other = nullptr;
+    if (key.role == Role::Norm && !config().norms) other = "LN tuning";
+    if (key.role == Role::LoraE && !config().adalora) other = "AdaLoRA";
+    if (config().norms && key.role != Role::Norm && key.role != Role::Tensor &&
+        key.role != Role::Copy && key.role != Role::Foreign) {
+      other = "LoRA";
+    }
+    if (other == nullptr) return;
+    key.role = Role::Foreign;
+    key.foreign = fmt::format("{} in an adapter of type {}", other, adapter_->family_);
+  }
+
   void place(const AdapterKey& key, std::size_t index) {
     switch (key.role) {
       case AdapterKey::Role::LoraA:
@@ -207,6 +231,13 @@ class Opener {
         return put(modules_[key.module].b, index);
       case AdapterKey::Role::LoraBias:
         return put(modules_[key.module].bias, index);
+      case AdapterKey::Role::LoraE:
+        return put(modules_[key.module].singular, index);
+      case AdapterKey::Role::EmbeddingA:
+        return put(modules_[key.module].embedding_a, index);
+      case AdapterKey::Role::EmbeddingB:
+        return put(modules_[key.module].embedding_b, index);
+      case AdapterKey::Role::Norm:
       case AdapterKey::Role::Tensor: {
         const auto [slot, added] = modules_[key.module].replaced.try_emplace(key.parameter, index);
         std::optional<std::size_t> taken;
@@ -221,13 +252,50 @@ class Opener {
     }
   }
 
+  // AdaLoRA: from here on lora_A stands for diag(E) A.
+  void apply_singular_values() {
+    std::map<std::size_t, std::size_t> scales;
+    for (const auto& [name, module] : modules_) {
+      if (module.embedding_a || module.embedding_b || module.bias) {
+        refuse(ErrorCode::Unsupported,
+               fmt::format("is AdaLoRA on a layer that is not linear, or with a bias: `{}`", name),
+               name);
+      }
+      if (module.a.has_value() != module.singular.has_value()) {
+        refuse(ErrorCode::Corrupt,
+               fmt::format("has no lora_{} for `{}`", module.a ? "E" : "A", name), name,
+               "the file was saved incompletely");
+      }
+      if (!module.a) continue;
+      check_type(*module.a);
+      check_type(*module.singular);
+      const TensorInfo& a = tensor(*module.a);
+      const TensorInfo& e = tensor(*module.singular);
+      if (a.shape.size() != 2 || a.elements == 0 ||
+          e.shape != std::vector<std::uint64_t>{a.shape[0], 1}) {
+        refuse(ErrorCode::Corrupt,
+               fmt::format("has singular values of shape {} for a lora_A of shape {}: `{}`",
+                           shape_text(e.shape), shape_text(a.shape), e.name),
+               e.name);
+      }
+      scales.emplace(*module.a, *module.singular);
+    }
+    adapter_->source_ = scale_rows(std::move(adapter_->source_), scales);
+  }
+
   void make_updates() {
     for (const auto& [name, module] : modules_) {
       for (const auto& [parameter, index] : module.replaced) {
         check_type(index);
         adapter_->updates_.push_back({UpdateKind::Replace, name, parameter, 1.0, 0, index, 0});
       }
-      if (module.a || module.b || module.bias) make_low_rank(name, module);
+      if (module.a || module.b || module.bias) {
+        make_low_rank(name, module.a, module.b, false);
+        if (module.bias) make_bias(name, *module.b, *module.bias);
+      }
+      if (module.embedding_a || module.embedding_b) {
+        make_low_rank(name, module.embedding_a, module.embedding_b, true);
+      }
     }
     if (adapter_->updates_.empty()) refuse(ErrorCode::Corrupt, "changes nothing");
     if (differing_ranks_.empty()) return;
@@ -237,23 +305,17 @@ class Opener {
                     differing_ranks_.size(), list_text(differing_ranks_, kMostNamed)));
   }
 
-  void make_low_rank(const std::string& name, const Module& module) {
-    if (!module.a || !module.b) {
-      refuse(ErrorCode::Corrupt,
-             fmt::format("has no {} for `{}`", module.a ? "lora_B" : "lora_A", name), name,
-             "the file was saved incompletely");
+  void make_low_rank(const std::string& name, std::optional<std::size_t> first,
+                     std::optional<std::size_t> second, bool embedding) {
+    const char* const mark = embedding ? "lora_embedding_" : "lora_";
+    if (!first || !second) {
+      refuse(ErrorCode::Corrupt, fmt::format("has no {}{} for `{}`", mark, first ? "B" : "A", name),
+             name, "the file was saved incompletely");
     }
-    for (const std::size_t index : {*module.a, *module.b}) {
+    for (const std::size_t index : {*first, *second}) {
       check_type(index);
       const std::size_t dims = tensor(index).shape.size();
-      if (dims > 2) {
-        refuse(ErrorCode::Unsupported,
-               fmt::format("holds LoRA on a convolution, which is not folded yet: `{}` has shape "
-                           "{}",
-                           tensor(index).name, shape_text(tensor(index).shape)),
-               tensor(index).name);
-      }
-      if (dims < 2 || tensor(index).elements == 0) {
+      if (dims < 2 || (embedding && dims > 2) || tensor(index).elements == 0) {
         refuse(ErrorCode::Corrupt,
                fmt::format("has a factor of shape {}, expected a matrix: `{}`",
                            shape_text(tensor(index).shape), tensor(index).name),
@@ -261,32 +323,49 @@ class Opener {
                "a sharded training run saves empty tensors unless they are gathered first");
       }
     }
-    const TensorInfo& a = tensor(*module.a);
-    const TensorInfo& b = tensor(*module.b);
+    const TensorInfo& a = tensor(*first);
+    const TensorInfo& b = tensor(*second);
     if (a.shape[0] != b.shape[1]) {
       refuse(ErrorCode::Corrupt,
-             fmt::format("has factors of different rank for `{}`: lora_A is {}, lora_B is {}", name,
-                         shape_text(a.shape), shape_text(b.shape)),
+             fmt::format("has factors of different rank for `{}`: {}A is {}, {}B is {}", name, mark,
+                         shape_text(a.shape), mark, shape_text(b.shape)),
+             b.name,
+             a.shape.size() > 2 ? "LoRA on a convolution of several groups has no product" : "");
+    }
+    // On a convolution A has its kernel and B is one pixel wide, so that the update is B A with A
+    // read as rank x (channels * kernel).
+    if (b.elements != b.shape[0] * b.shape[1]) {
+      refuse(ErrorCode::Unsupported,
+             fmt::format("has a lora_B of shape {} on a convolution; only kernels of one element "
+                         "can be multiplied out: `{}`",
+                         shape_text(b.shape), b.name),
              b.name);
     }
     const std::uint64_t rank = a.shape[0];
-    const double scale = scale_of(name, rank);
-    adapter_->updates_.push_back(
-        {UpdateKind::LowRank, name, "weight", scale, rank, *module.a, *module.b});
-    if (!module.bias) return;
-    check_type(*module.bias);
-    if (tensor(*module.bias).shape != std::vector<std::uint64_t>{b.shape[0]}) {
+    adapter_->updates_.push_back({UpdateKind::LowRank, name, "weight", scale_of(name, rank), rank,
+                                  *first, *second, embedding});
+  }
+
+  void make_bias(const std::string& name, std::size_t second, std::size_t bias) {
+    check_type(bias);
+    const TensorInfo& b = tensor(second);
+    if (tensor(bias).shape != std::vector<std::uint64_t>{b.shape[0]}) {
       refuse(ErrorCode::Corrupt,
              fmt::format("has a bias of shape {} for a lora_B of shape {}: `{}`",
-                         shape_text(tensor(*module.bias).shape), shape_text(b.shape),
-                         tensor(*module.bias).name),
-             tensor(*module.bias).name);
+                         shape_text(tensor(bias).shape), shape_text(b.shape), tensor(bias).name),
+             tensor(bias).name);
     }
-    adapter_->updates_.push_back({UpdateKind::Add, name, "bias", scale, 0, *module.bias, 0});
+    const double scale = adapter_->updates_.back().scale;  // that of the product it belongs to
+    adapter_->updates_.push_back({UpdateKind::Add, name, "bias", scale, 0, bias, 0});
   }
 
   // alpha / rank, or alpha / sqrt(rank): alpha as configured, the rank of the tensors.
   double scale_of(const std::string& name, std::uint64_t rank) {
+    if (config().adalora) {
+      // PEFT divides by the rank that training began with, whatever was cut away since.
+      const double alpha = config().alpha > 0 ? config().alpha : config().initial_rank;
+      return alpha / (config().initial_rank + 1e-5);
+    }
     if (!ranks_) {
       ranks_.emplace(keys_of(config().rank_pattern),
                      fmt::format("rank_pattern of `{}`", config_path_));

@@ -1,7 +1,9 @@
 // A PEFT adapter opened for folding: what it does to each parameter of a model, as updates.
 //
 // An update changes one parameter W of the base model:
-//   LowRank   W + scale * U * V      U: rows x rank, V: rank x columns (LoRA: Hu et al. 2021)
+//   LowRank   W + scale * U * V      U: rows x rank, V: rank x columns (LoRA: Hu et al. 2021).
+//                                    A row of W is what its first dimension counts: the kernels
+//                                    of a convolution are rows of channels * height * width
 //   Add       W + scale * D          D: a tensor of W's shape (lora_B.bias)
 //   Replace   R                      R: a tensor of W's shape (modules_to_save, trained biases)
 #pragma once
@@ -29,13 +31,15 @@ struct Update {
   std::size_t first =
       0;  // index in source().tensors(): lora_A (rank x in), or the tensor of Add/Replace
   std::size_t second = 0;  // lora_B (out x rank); LowRank only
+  // LowRank: W is an embedding, stored (in, out), whatever its shape says.
+  bool embedding = false;
 };
 
 class Adapter {
  public:
   virtual ~Adapter() = default;
   virtual const std::string& path() const = 0;
-  virtual const std::string& family() const = 0;      // "LoRA", "rsLoRA"
+  virtual const std::string& family() const = 0;      // "LoRA", "rsLoRA", "LN tuning"
   virtual const std::string& base_model() const = 0;  // base_model_name_or_path; may be empty
   virtual const std::vector<Update>& updates() const = 0;
   virtual const std::vector<std::string>& warnings() const = 0;

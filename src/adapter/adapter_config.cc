@@ -15,7 +15,7 @@ namespace {
 
 constexpr const char* kActsOnActivations =
     "it acts on activations or virtual tokens, not on weights, so it cannot be folded";
-constexpr const char* kNotYet = "only LoRA and rsLoRA are folded so far";
+constexpr const char* kNotYet = "only LoRA, rsLoRA, AdaLoRA and LN tuning are folded so far";
 constexpr const char* kNeedsTheBase =
     "it needs a decomposition of its base that the adapter does not hold";
 
@@ -137,7 +137,8 @@ class Fields {
   const std::string& path_;
 };
 
-void check_type(const Fields& fields) {
+// The type, in capitals: LORA, ADALORA or LN_TUNING; any other is refused.
+std::string type_of(const Fields& fields) {
   if (fields.find("peft_type") == nullptr) {
     if (fields.find("lora_parameters") != nullptr || fields.find("fine_tune_type") != nullptr) {
       fields.refuse("this is an adapter in the layout of MLX, which is not read yet",
@@ -148,7 +149,7 @@ void check_type(const Fields& fields) {
   std::string type = fields.text("peft_type", "");
   std::transform(type.begin(), type.end(), type.begin(),
                  [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
-  if (type == "LORA") return;
+  if (type == "LORA" || type == "ADALORA" || type == "LN_TUNING") return type;
   const char* reason = kNotYet;
   for (const auto& [name, why] : kTypeReasons) {
     if (type == name) reason = why;
@@ -205,11 +206,22 @@ AdapterConfig read_adapter_config(const Json& json, const std::string& path) {
                 FilePlace{path});
   }
   const Fields fields(json, path);
-  check_type(fields);
+  const std::string type = type_of(fields);
   check_options(fields);
   check_initialisation(fields);
 
   AdapterConfig config;
+  config.norms = type == "LN_TUNING";
+  config.adalora = type == "ADALORA";
+  if (config.adalora) {
+    config.initial_rank = static_cast<double>(fields.count("init_r", 12));
+    config.alpha = fields.number("lora_alpha", config.alpha);
+    config.fan_in_fan_out = fields.flag("fan_in_fan_out");
+    config.bias = bias_of(fields);
+    config.modules_to_save = fields.texts("modules_to_save");
+    config.base_model = fields.text("base_model_name_or_path", "");
+    return config;  // rank_pattern says which singular values were cut away; the tensors show it
+  }
   config.rank = fields.count("r", config.rank);
   config.alpha = fields.number("lora_alpha", config.alpha);
   config.rslora = fields.flag("use_rslora");

@@ -12,8 +12,11 @@
 namespace thorns {
 
 struct AdapterConfig {
-  std::uint64_t rank = 8;  // `r`: only a fallback and a check, the tensors know better
-  double alpha = 8;        // `lora_alpha`
+  bool adalora = false;      // ADALORA: `initial_rank` divides alpha, not the rank of the tensors
+  double initial_rank = 12;  // `init_r`
+  bool norms = false;        // LN_TUNING: whole normalisation layers; else LoRA
+  std::uint64_t rank = 8;    // `r`: only a fallback and a check, the tensors know better
+  double alpha = 8;          // `lora_alpha`
   std::vector<std::pair<std::string, std::uint64_t>> rank_pattern;  // in the order of the file
   std::vector<std::pair<std::string, double>> alpha_pattern;
   bool rslora = false;
@@ -25,7 +28,7 @@ struct AdapterConfig {
 };
 
 // Corrupt for fields of a wrong type; Unsupported, with the reason, for every adapter type and
-// option that is not plain LoRA or rsLoRA on linear layers. Unknown fields are ignored.
+// option that is not LoRA, rsLoRA, AdaLoRA or LN tuning. Unknown fields are ignored.
 AdapterConfig read_adapter_config(const Json& json, const std::string& path);
 
 }  // namespace thorns

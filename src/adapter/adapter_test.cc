@@ -294,7 +294,8 @@ TEST(Adapter, ConfigsThatAreNoPlainLoraAreRefusedByName) {
       {R"({"peft_type":7})", kBad, "`peft_type` in `a/adapter_config.json` is not text"},
       {R"({"lora_parameters":{"rank":8}})", kNo, "MLX"},
       {R"({"peft_type":"XLORA"})", kNo, "of type XLORA: its gates depend on the input"},
-      {R"({"peft_type":"ADALORA"})", kNo, "of type ADALORA: only LoRA and rsLoRA"},
+      {R"({"peft_type":"ADALORA","init_r":0})", kBad, "`init_r` in"},
+      {R"({"peft_type":"HRA"})", kNo, "of type HRA: only LoRA, rsLoRA, AdaLoRA and LN tuning"},
       {R"({"peft_type":"SOMETHING_NEW"})", kNo, "of type SOMETHING_NEW: only LoRA"},
       {R"({"peft_type":"PROMPT_TUNING"})", kNo, "PROMPT_TUNING: it acts on activations"},
       {R"({"peft_type":"OSF"})", kNo, "needs a decomposition of its base"},
@@ -343,6 +344,90 @@ TEST(Adapter, ConfigsThatAreNoPlainLoraAreRefusedByName) {
   }
 }
 
+SafetensorsBuilder tensors(
+    const std::vector<std::pair<std::string, std::vector<std::uint64_t>>>& shapes,
+    Dtype dtype = Dtype::F32) {
+  SafetensorsBuilder builder;
+  for (const auto& [name, shape] : shapes) {
+    std::size_t count = 1;
+    for (const std::uint64_t dim : shape) count *= dim;
+    builder.add(name, dtype, shape, ones(count));
+  }
+  return builder;
+}
+
+TEST(Adapter, TunedNormsReplace) {
+  const char* const config = R"({"peft_type":"LN_TUNING"})";
+  ByteDisk disk = disk_of(
+      config, tensors({{"m.n.ln_tuning_layers.weight", {4}}, {"m.n.ln_tuning_layers.bias", {4}}}));
+  const auto adapter = open_adapter(disk, "a");
+  EXPECT_EQ(adapter->family(), "LN tuning");
+  ASSERT_EQ(adapter->updates().size(), 2U);
+  for (const Update& update : adapter->updates()) {
+    EXPECT_EQ(update.kind, UpdateKind::Replace);
+    EXPECT_EQ(update.module, "m.n");
+  }
+  ByteDisk mixed = disk_of(config, q_factors());
+  const Error error = error_of([&] { open_adapter(mixed, "a"); });
+  EXPECT_EQ(error.code(), ErrorCode::Unsupported);
+  EXPECT_NE(error.message().find("LoRA in an adapter of type LN tuning"), std::string::npos)
+      << error.message();
+}
+
+TEST(Adapter, SingularValuesScaleTheRowsOfA) {
+  const std::size_t columns = 20'001;  // read in several pieces that end within rows
+  std::vector<double> values(3 * columns);
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<double>(i % 251);
+  for (const Dtype dtype : {Dtype::F32, Dtype::BF16, Dtype::F16}) {
+    SCOPED_TRACE(to_string(dtype));
+    SafetensorsBuilder weights;
+    weights.add("m.q.lora_A", dtype, {3, columns}, values)
+        .add("m.q.lora_B", dtype, {1, 3}, {1, 2, 3})
+        .add("m.q.lora_E", Dtype::F32, {3, 1}, {0.5, -3, 1.0 / 3});
+    ByteDisk disk = disk_of(
+        R"({"peft_type":"ADALORA","init_r":5,"lora_alpha":10,"r":8,"rank_pattern":{"m.q":[true]}})",
+        weights);
+    const auto adapter = open_adapter(disk, "a");
+    EXPECT_EQ(adapter->family(), "AdaLoRA");
+    EXPECT_TRUE(adapter->warnings().empty());
+    ASSERT_EQ(adapter->updates().size(), 1U);
+    EXPECT_EQ(adapter->updates()[0].scale, 10 / (5 + 1e-5));
+    std::vector<float> u(3);
+    std::vector<float> v(3 * columns);
+    load_factors(*adapter, adapter->updates()[0], false, u, v);
+    EXPECT_EQ(u, (std::vector<float>{1, 2, 3}));
+    const float singular[] = {0.5F, -3.0F, 1.0F / 3};
+    for (std::size_t i = 0; i < v.size(); ++i) {
+      ASSERT_EQ(v[i], static_cast<float>(values[i]) * singular[i / columns]) << i;
+    }
+  }
+}
+
+TEST(Adapter, SingularValuesThatDoNotFitAreRefused) {
+  const char* const config = R"({"peft_type":"ADALORA"})";
+  const std::pair<SafetensorsBuilder, const char*> cases[] = {
+      {tensors({{"m.q.lora_A", {2, 4}}, {"m.q.lora_B", {3, 2}}}), "has no lora_E for `m.q`"},
+      {tensors({{"m.q.lora_B", {3, 2}}, {"m.q.lora_E", {2, 1}}}), "has no lora_A for `m.q`"},
+      {tensors({{"m.q.lora_A", {2, 4}}, {"m.q.lora_B", {3, 2}}, {"m.q.lora_E", {3, 1}}}),
+       "singular values of shape [3, 1] for a lora_A of shape [2, 4]"},
+      {tensors({{"m.q.lora_A", {0, 4}}, {"m.q.lora_B", {3, 0}}, {"m.q.lora_E", {0, 1}}}),
+       "for a lora_A of shape [0, 4]"},
+      {tensors({{"m.e.lora_embedding_A", {2, 4}}, {"m.e.lora_embedding_B", {3, 2}}}),
+       "AdaLoRA on a layer that is not linear"},
+  };
+  for (const auto& [weights, message] : cases) {
+    ByteDisk disk = disk_of(config, weights);
+    const Error error = error_of([&] { open_adapter(disk, "a"); });
+    EXPECT_NE(error.message().find(message), std::string::npos) << error.message();
+  }
+  ByteDisk lora =
+      disk_of(lora_config(),
+              tensors({{"m.q.lora_A", {2, 4}}, {"m.q.lora_B", {3, 2}}, {"m.q.lora_E", {2, 1}}}));
+  const Error error = error_of([&] { open_adapter(lora, "a"); });
+  EXPECT_EQ(error.code(), ErrorCode::Unsupported);
+  EXPECT_NE(error.message().find("AdaLoRA in an adapter of type LoRA"), std::string::npos);
+}
+
 TEST(Adapter, OptionsThatAreOffDoNoHarm) {
   for (const char* fields :
        {R"(,"use_dora":false,"target_parameters":null,"trainable_token_indices":[])",
@@ -364,18 +449,6 @@ struct BadTensors {
   const char* hint = "";
 };
 
-SafetensorsBuilder tensors(
-    const std::vector<std::pair<std::string, std::vector<std::uint64_t>>>& shapes,
-    Dtype dtype = Dtype::F32) {
-  SafetensorsBuilder builder;
-  for (const auto& [name, shape] : shapes) {
-    std::size_t count = 1;
-    for (const std::uint64_t dim : shape) count *= dim;
-    builder.add(name, dtype, shape, ones(count));
-  }
-  return builder;
-}
-
 TEST(Adapter, TensorsThatDoNotBelongTogetherAreRefused) {
   const BadTensors cases[] = {
       {"no B", tensors({{"m.q.lora_A.weight", {2, 4}}}), ErrorCode::Corrupt,
@@ -387,9 +460,14 @@ TEST(Adapter, TensorsThatDoNotBelongTogetherAreRefused) {
       {"ranks differ", tensors({{"m.q.lora_A.weight", {2, 4}}, {"m.q.lora_B.weight", {3, 4}}}),
        ErrorCode::Corrupt, "different rank for `m.q`: lora_A is [2, 4], lora_B is [3, 4]",
        "m.q.lora_B.weight"},
-      {"convolution",
-       tensors({{"m.c.lora_A.weight", {2, 4, 3, 3}}, {"m.c.lora_B.weight", {3, 2, 1, 1}}}),
-       ErrorCode::Unsupported, "LoRA on a convolution", "m.c.lora_A.weight"},
+      {"a convolution of two groups",
+       tensors({{"m.c.lora_A.weight", {2, 4, 3, 3}}, {"m.c.lora_B.weight", {4, 1, 1, 1}}}),
+       ErrorCode::Corrupt, "lora_A is [2, 4, 3, 3], lora_B is [4, 1, 1, 1]", "m.c.lora_B.weight",
+       "several groups"},
+      {"a convolution with a kernel in B",
+       tensors({{"m.c.lora_A.weight", {2, 4, 3, 3}}, {"m.c.lora_B.weight", {3, 2, 3, 3}}}),
+       ErrorCode::Unsupported, "a lora_B of shape [3, 2, 3, 3] on a convolution",
+       "m.c.lora_B.weight"},
       {"emptied by a sharded run",
        tensors({{"m.q.lora_A.weight", {0}}, {"m.q.lora_B.weight", {0}}}), ErrorCode::Corrupt,
        "a factor of shape [0], expected a matrix", "m.q.lora_A.weight", "gathered"},
@@ -424,8 +502,14 @@ TEST(Adapter, TensorsThatDoNotBelongTogetherAreRefused) {
                 {"m.e.lora_B.weight", {3, 2}},
                 {"m.e.base_layer.lora_A.weight", {2, 4}}}),
        ErrorCode::Unsupported, "target_parameters", "m.e.base_layer.lora_A.weight"},
-      {"embedding", tensors({{"m.e.lora_embedding_A", {2, 4}}, {"m.e.lora_embedding_B", {3, 2}}}),
-       ErrorCode::Unsupported, "LoRA on an embedding", "m.e.lora_embedding_A"},
+      {"half an embedding", tensors({{"m.e.lora_embedding_A", {2, 4}}}), ErrorCode::Corrupt,
+       "has no lora_embedding_B for `m.e`", "m.e", "saved incompletely"},
+      {"an embedding with a kernel",
+       tensors({{"m.e.lora_embedding_A", {2, 4, 1}}, {"m.e.lora_embedding_B", {3, 2, 1}}}),
+       ErrorCode::Corrupt, "a factor of shape [2, 4, 1], expected a matrix",
+       "m.e.lora_embedding_A"},
+      {"a tuned norm", tensors({{"m.n.ln_tuning_layers.weight", {4}}}), ErrorCode::Unsupported,
+       "holds LN tuning in an adapter of type LoRA", "m.n.ln_tuning_layers.weight"},
       {"integer factors",
        tensors({{"m.q.lora_A.weight", {2, 4}}, {"m.q.lora_B.weight", {3, 2}}}, Dtype::I32),
        ErrorCode::Unsupported, "a tensor of type I32", "m.q.lora_A.weight", "floating"},

@@ -38,18 +38,19 @@ float decode(Dtype dtype, const std::byte* from) {
   }
 }
 
-// The matrix `tensor` into `to`, row-major or, if `transposed`, column-major.
+// The factor `tensor`, a matrix whose rows its first dimension counts, into `to`: row-major or, if
+// `transposed`, column-major.
 void read_matrix(const TensorSource& source, std::size_t tensor, bool transposed,
                  std::span<float> to) {
   const TensorInfo& info = source.tensors()[tensor];
-  if (info.shape.size() != 2 || info.elements != to.size()) {
+  if (info.shape.size() < 2 || info.shape[0] == 0 || info.elements != to.size()) {
     throw Error(
         ErrorCode::Internal,
         fmt::format("{} numbers were asked for of a factor that has {}", to.size(), info.elements),
         TensorPlace{info.name, std::nullopt, source.file_of(tensor)});
   }
   const std::uint64_t rows = info.shape[0];
-  const std::uint64_t columns = info.shape[1];
+  const std::uint64_t columns = info.elements / rows;
   const std::size_t size = size_of(info.dtype);
   std::vector<std::byte> chunk(std::min<std::uint64_t>(kChunk, info.elements) * size);
   std::uint64_t row = 0;

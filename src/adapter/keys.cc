@@ -18,11 +18,9 @@ struct ForeignMark {
   std::string_view beginning;
   const char* what;
 };
-constexpr std::array<ForeignMark, 43> kForeign = {{
+constexpr std::array<ForeignMark, 40> kForeign = {{
     {"lora_magnitude_vector", "DoRA"},
     {"dora_scale", "DoRA"},
-    {"lora_embedding_", "LoRA on an embedding"},
-    {"lora_E", "AdaLoRA"},
     {"lora_diag", "KaSA"},
     {"lora_up", "LoRA in the layout of Kohya or diffusers"},
     {"lora_down", "LoRA in the layout of Kohya or diffusers"},
@@ -45,7 +43,6 @@ constexpr std::array<ForeignMark, 43> kForeign = {{
     {"randlora_", "RandLoRA"},
     {"shira_", "SHiRA"},
     {"vblora_", "VB-LoRA"},
-    {"ln_tuning_layers", "LN tuning"},
     {"hira_", "HiRA"},
     {"trainable_tokens_", "trainable tokens"},
     {"token_adapter", "trainable tokens"},
@@ -100,6 +97,23 @@ void remove_wrappers(Parts& parts) {
   parts.erase(parts.begin(), parts.begin() + static_cast<std::ptrdiff_t>(front));
 }
 
+// The roles of the marks of LoRA.
+struct LoraMark {
+  std::string_view mark;
+  AdapterKey::Role role;
+};
+constexpr std::array<LoraMark, 5> kLora = {{{"lora_E", AdapterKey::Role::LoraE},
+                                            {"lora_A", AdapterKey::Role::LoraA},
+                                            {"lora_B", AdapterKey::Role::LoraB},
+                                            {"lora_embedding_A", AdapterKey::Role::EmbeddingA},
+                                            {"lora_embedding_B", AdapterKey::Role::EmbeddingB}}};
+
+const LoraMark* lora_mark(std::string_view part) {
+  const auto* const found = std::find_if(kLora.begin(), kLora.end(),
+                                         [&](const LoraMark& mark) { return mark.mark == part; });
+  return found == kLora.end() ? nullptr : found;
+}
+
 bool is_parameter(std::string_view part) { return part == "weight" || part == "bias"; }
 
 AdapterKey foreign(std::string what) {
@@ -112,7 +126,7 @@ AdapterKey foreign(std::string what) {
 const char* foreign_mark(const Parts& parts) {
   const std::size_t looked = std::min(parts.size(), kMarkDepth);
   for (std::size_t i = parts.size() - looked; i < parts.size(); ++i) {
-    if (parts[i] == "lora_A" || parts[i] == "lora_B") continue;
+    if (lora_mark(parts[i]) != nullptr) continue;
     for (const auto& [beginning, what] : kForeign) {
       if (parts[i].starts_with(beginning)) return what;
     }
@@ -120,27 +134,26 @@ const char* foreign_mark(const Parts& parts) {
   return nullptr;
 }
 
-// A key with `lora_A` or `lora_B` at `at`.
-AdapterKey lora_key(const Parts& parts, std::size_t at) {
-  const auto mark = parts.begin() + static_cast<std::ptrdiff_t>(at);
+// A key with a mark of LoRA at `at`. A `base_layer` further up is that of a layer which holds this
+// one and is wrapped itself: multi-head attention around its out_proj.
+AdapterKey lora_key(Parts parts, std::size_t at) {
+  auto mark = parts.begin() + static_cast<std::ptrdiff_t>(at);
   if (at > 0 && *std::prev(mark) == "base_layer") {
     return foreign("LoRA on the parameters of a layer (target_parameters)");
   }
-  if (std::find(parts.begin(), mark, "base_layer") != mark) {
-    return foreign("LoRA inside a wrapped layer (multi-head attention)");
-  }
-  if (at == 0) return foreign("LoRA without a module");
+  mark = parts.erase(std::remove(parts.begin(), mark, "base_layer"), mark);
+  if (mark == parts.begin()) return foreign("LoRA without a module");
   AdapterKey key;
   key.module = join(parts.begin(), mark);
   auto rest = std::next(mark);
   if (rest != parts.end() && !is_parameter(*rest)) key.infix = *rest++;
-  const bool is_b = *mark == "lora_B";
+  const AdapterKey::Role role = lora_mark(*mark)->role;
   if (rest == parts.end() || (*rest == "weight" && std::next(rest) == parts.end())) {
-    key.role = is_b ? AdapterKey::Role::LoraB : AdapterKey::Role::LoraA;
+    key.role = role;
     key.parameter = "weight";
     return key;
   }
-  if (is_b && *rest == "bias" && std::next(rest) == parts.end()) {
+  if (role == AdapterKey::Role::LoraB && *rest == "bias" && std::next(rest) == parts.end()) {
     key.role = AdapterKey::Role::LoraBias;
     key.parameter = "bias";
     return key;
@@ -159,16 +172,18 @@ AdapterKey parse_adapter_key(const std::string& name) {
     return key;
   }
   if (const char* what = foreign_mark(parts)) return foreign(what);
-  const auto mark = std::find_if(parts.begin(), parts.end(), [](std::string_view part) {
-    return part == "lora_A" || part == "lora_B";
-  });
+  const auto mark = std::find_if(parts.begin(), parts.end(),
+                                 [](std::string_view part) { return lora_mark(part) != nullptr; });
   if (mark != parts.end()) {
     return lora_key(parts, static_cast<std::size_t>(mark - parts.begin()));
   }
 
   AdapterKey key;
-  const auto saved = std::find(parts.begin(), parts.end(), "modules_to_save");
+  const auto saved = std::find_if(parts.begin(), parts.end(), [](std::string_view part) {
+    return part == "modules_to_save" || part == "ln_tuning_layers";
+  });
   if (saved != parts.end()) {
+    if (*saved == "ln_tuning_layers") key.role = AdapterKey::Role::Norm;
     auto rest = parts.erase(saved);
     if (rest != parts.end() && !is_parameter(*rest) && std::next(rest) != parts.end()) {
       key.infix = *rest;

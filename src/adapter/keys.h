@@ -10,10 +10,14 @@ struct AdapterKey {
   enum class Role {
     LoraA,
     LoraB,
-    LoraBias,  // lora_B.bias
-    Tensor,    // a parameter of the model itself: replaces it
-    Copy,      // original_module: an untouched copy, to be passed over
-    Foreign,   // of an adapter type that is not read
+    LoraBias,    // lora_B.bias
+    LoraE,       // singular values, rank x 1 (AdaLoRA)
+    EmbeddingA,  // lora_embedding_A: the weight is stored (vocabulary, dimension)
+    EmbeddingB,
+    Tensor,   // a parameter of the model itself: replaces it
+    Norm,     // ln_tuning_layers: likewise
+    Copy,     // original_module: an untouched copy, to be passed over
+    Foreign,  // of an adapter type that is not read
   };
   Role role = Role::Tensor;
   std::string module;     // "model.layers.0.self_attn.q_proj"; wrappers' names removed

@@ -16,6 +16,7 @@ namespace {
 
 constexpr std::size_t kMostNamed = 12;  // names spelled out in a message
 constexpr const char* kHead = "lm_head.weight";
+constexpr const char* kAttentionWeight = "in_proj_weight";  // of torch's MultiheadAttention
 
 // What saves, trainers and versions of transformers put before a module's name, or leave out.
 constexpr std::array<std::string_view, 8> kPrefixes = {"model.",
@@ -127,15 +128,26 @@ class Resolver {
     return name == kHead ? tied_embedding_ : nullptr;
   }
 
+  // The tensor that `update` changes in `module`, and its name. Multi-head attention calls the
+  // weight that it multiplies with in_proj_weight.
+  const TensorInfo* find_parameter(const std::string& module, const Update& update,
+                                   std::string& name) const {
+    name = join_name(module, update.parameter);
+    const TensorInfo* tensor = find(name);
+    if (tensor != nullptr || update.kind != UpdateKind::LowRank) return tensor;
+    name = join_name(module, kAttentionWeight);
+    return find(name);
+  }
+
   Attempt attempt(const Rewriting& rewriting) const {
     Attempt attempt;
     attempt.rewriting = rewriting;
     for (const Update& update : adapter_.updates()) {
       const std::string plain = join_name(update.module, update.parameter);
-      std::string name = join_name(rewriting.apply(update.module), update.parameter);
-      const TensorInfo* tensor = find(name);
+      std::string name;
+      const TensorInfo* tensor = find_parameter(rewriting.apply(update.module), update, name);
       // What needs no rewriting keeps its name: an lm_head stands outside the prefixed part.
-      if (tensor == nullptr && (tensor = find(plain)) != nullptr) name = plain;
+      if (tensor == nullptr) tensor = find_parameter(update.module, update, name);
       if (tensor == nullptr) {
         if (attempt.works()) attempt.first = plain;
         attempt.missing.push_back(plain);
@@ -162,8 +174,15 @@ class Resolver {
                          shape_text(first.shape));
     }
     const TensorInfo& second = adapter_.source().tensors()[update.second];
+    if (first.shape.size() > 2) return judge_convolution(first, second, tensor);
     const std::vector<std::uint64_t> linear = {second.shape[0], first.shape[1]};  // (out, in)
     const std::vector<std::uint64_t> conv1d = {first.shape[1], second.shape[0]};
+    if (update.embedding) {
+      transposed = true;
+      if (tensor.shape == conv1d) return {};
+      return fmt::format("is {}, the adapter's is {}", shape_text(tensor.shape),
+                         shape_text(conv1d));
+    }
     if (tensor.shape == linear && tensor.shape == conv1d) {
       transposed = is_conv1d(update);
       return {};
@@ -174,6 +193,16 @@ class Resolver {
       return {};
     }
     return fmt::format("is {}, the adapter's is {}", shape_text(tensor.shape), shape_text(linear));
+  }
+
+  // A is (rank, channels, kernel...), B is (out, rank, 1...): W is (out, channels, kernel...).
+  static std::string judge_convolution(const TensorInfo& a, const TensorInfo& b,
+                                       const TensorInfo& tensor) {
+    std::vector<std::uint64_t> expected = a.shape;
+    expected[0] = b.shape[0];
+    if (tensor.shape == expected) return {};
+    return fmt::format("is {}, the adapter's is {}", shape_text(tensor.shape),
+                       shape_text(expected));
   }
 
   // For a square weight, whose shape cannot tell: by the model, then by the adapter's word.
@@ -248,8 +277,9 @@ class Resolver {
   bool reaches_all(const Rewriting& rewriting) const {
     return std::all_of(
         adapter_.updates().begin(), adapter_.updates().end(), [&](const Update& update) {
-          return find(join_name(rewriting.apply(update.module), update.parameter)) != nullptr ||
-                 find(join_name(update.module, update.parameter)) != nullptr;
+          std::string name;
+          return find_parameter(rewriting.apply(update.module), update, name) != nullptr ||
+                 find_parameter(update.module, update, name) != nullptr;
         });
   }
 

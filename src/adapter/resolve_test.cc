@@ -73,6 +73,50 @@ class Fold {
 
 using Names = std::vector<std::string>;
 
+TEST(Resolve, EmbeddingsAreStoredTheOtherWayRoundWhateverTheirShape) {
+  for (const std::uint64_t vocabulary : {9U, 5U}) {  // 5: square
+    Fold fold;
+    fold.tensor("emb.lora_embedding_A", {2, vocabulary}).tensor("emb.lora_embedding_B", {5, 2});
+    fold.base({{"emb.weight", {vocabulary, 5}}});
+    EXPECT_EQ(fold.names(), (std::vector<std::string>{"emb.weight^T"}));
+  }
+  Fold other;
+  other.tensor("emb.lora_embedding_A", {2, 9}).tensor("emb.lora_embedding_B", {5, 2});
+  other.base({{"emb.weight", {5, 9}}});
+  const Error error = error_of([&] { other.run(); });
+  EXPECT_EQ(error.code(), ErrorCode::Mismatch);
+  EXPECT_NE(error.message().find("emb.weight is [5, 9], the adapter's is [9, 5]"),
+            std::string::npos)
+      << error.message();
+}
+
+TEST(Resolve, ConvolutionsFitByTheirWholeShape) {
+  Fold fold;
+  fold.tensor("c.lora_A.weight", {2, 4, 3, 1}).tensor("c.lora_B.weight", {6, 2, 1, 1});
+  fold.base({{"c.weight", {6, 4, 3, 1}}});
+  EXPECT_EQ(fold.names(), (std::vector<std::string>{"c.weight"}));
+  // As many elements, another kernel; and one of two groups, which has no such update.
+  for (const std::vector<std::uint64_t>& shape :
+       {std::vector<std::uint64_t>{6, 4, 1, 3}, std::vector<std::uint64_t>{6, 2, 3, 1}}) {
+    Fold other;
+    other.tensor("c.lora_A.weight", {2, 4, 3, 1}).tensor("c.lora_B.weight", {6, 2, 1, 1});
+    other.base({{"c.weight", shape}});
+    const Error error = error_of([&] { other.run(); });
+    EXPECT_EQ(error.code(), ErrorCode::Mismatch);
+    EXPECT_NE(error.message().find("the adapter's is [6, 4, 3, 1]"), std::string::npos)
+        << error.message();
+  }
+}
+
+TEST(Resolve, AttentionOfTorchHasOneWeightForItsInputs) {
+  Fold fold;
+  fold.lora("block.mha", 12, 4).lora("block.mha.base_layer.out_proj", 4, 4);
+  fold.base(
+      {{"model.block.mha.in_proj_weight", {12, 4}}, {"model.block.mha.out_proj.weight", {4, 4}}});
+  EXPECT_EQ(fold.names(), (std::vector<std::string>{"model.block.mha.in_proj_weight",
+                                                    "model.block.mha.out_proj.weight"}));
+}
+
 TEST(Resolve, NamesThatFitAreTakenAsTheyAre) {
   Fold fold;
   fold.lora("model.layers.1.q", 3, 4).lora("model.layers.0.q", 3, 4);

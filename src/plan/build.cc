@@ -127,7 +127,8 @@ class Builder {
     const auto tensors = adapter.source().tensors();
     if (update.kind == UpdateKind::LowRank) {
       operand.update = &update;
-      operand.elements = tensors[update.first].shape[1] * tensors[update.second].shape[0];
+      operand.elements = (tensors[update.first].elements / update.rank) *
+                         (tensors[update.second].elements / update.rank);
       operand.transposed = resolved.transposed;
       operand.label = name;
       const std::size_t vector = add_operand(operand);
