@@ -23,7 +23,8 @@ namespace {
 constexpr const char* kConfigFile = "adapter_config.json";
 constexpr const char* kWeightsFile = "adapter_model.safetensors";
 constexpr const char* kPyTorchFile = "adapter_model.bin";
-constexpr std::size_t kMostNamed = 12;  // names spelled out in a message
+constexpr std::size_t kMostNamed = 12;    // names spelled out in a message
+constexpr std::size_t kCompared = 16384;  // elements compared at a time
 
 class OpenAdapter final : public Adapter {
  public:
@@ -208,6 +209,23 @@ class Opener {
     }
   }
 
+  bool same_elements(std::size_t one, std::size_t other) const {
+    const TensorInfo& info = tensor(one);
+    if (info.dtype != tensor(other).dtype || info.shape != tensor(other).shape) return false;
+    const std::size_t size = size_of(info.dtype);
+    std::vector<std::byte> a(std::min<std::uint64_t>(kCompared, info.elements) * size);
+    std::vector<std::byte> b(a.size());
+    for (std::uint64_t first = 0; first < info.elements; first += kCompared) {
+      const std::size_t bytes = std::min<std::uint64_t>(kCompared, info.elements - first) * size;
+      adapter_->source_->read(one, first, std::span(a).first(bytes));
+      adapter_->source_->read(other, first, std::span(b).first(bytes));
+      if (!std::equal(a.begin(), a.begin() + static_cast<std::ptrdiff_t>(bytes), b.begin())) {
+        return false;
+      }
+    }
+    return true;
+  }
+
   // What belongs to the other family is foreign.
   void check_family(AdapterKey& key) const {
     using Role = AdapterKey::Role;
@@ -240,8 +258,9 @@ class Opener {
       case AdapterKey::Role::Norm:
       case AdapterKey::Role::Tensor: {
         const auto [slot, added] = modules_[key.module].replaced.try_emplace(key.parameter, index);
-        std::optional<std::size_t> taken;
-        if (!added) taken = slot->second;
+        // PEFT saves the biases of modules_to_save twice where it saves all biases.
+        if (added || same_elements(slot->second, index)) return;
+        std::optional<std::size_t> taken = slot->second;
         return put(taken, index);
       }
       case AdapterKey::Role::Copy:

@@ -356,6 +356,31 @@ SafetensorsBuilder tensors(
   return builder;
 }
 
+// PEFT writes this where bias=all meets modules_to_save.
+TEST(Adapter, OneReplacementUnderTwoNamesIsTakenWhereBothAreEqual) {
+  const std::size_t count = 20'000;  // compared in two pieces
+  const char* const names[] = {"m.n.bias", "m.n.modules_to_save.bias"};
+  for (const double last : {1.0, 2.0}) {
+    SafetensorsBuilder weights;
+    weights.add(names[0], Dtype::F16, {count}, ones(count));
+    std::vector<double> values = ones(count);
+    values.back() = last;
+    weights.add(names[1], Dtype::F16, {count}, values);
+    ByteDisk disk = disk_of(lora_config(R"(,"bias":"all","modules_to_save":["n"])"), weights);
+    if (last == 1.0) {
+      const auto adapter = open_adapter(disk, "a");
+      ASSERT_EQ(adapter->updates().size(), 1U);
+      EXPECT_TRUE(adapter->warnings().empty());
+      continue;
+    }
+    const Error error = error_of([&] { open_adapter(disk, "a"); });
+    EXPECT_EQ(error.code(), ErrorCode::Corrupt);
+    EXPECT_NE(error.message().find("under two names, `m.n.bias` and `m.n.modules_to_save.bias`"),
+              std::string::npos)
+        << error.message();
+  }
+}
+
 TEST(Adapter, TunedNormsReplace) {
   const char* const config = R"({"peft_type":"LN_TUNING"})";
   ByteDisk disk = disk_of(
@@ -483,7 +508,7 @@ TEST(Adapter, TensorsThatDoNotBelongTogetherAreRefused) {
                 {"base_model.model.m.q.lora_A.weight", {2, 4}},
                 {"m.q.lora_B.weight", {3, 2}}}),
        ErrorCode::Corrupt, "the same tensor under two names", "m.q.lora_A.weight"},
-      {"one replacement, two names", tensors({{"m.q.base_layer.bias", {2}}, {"m.q.bias", {2}}}),
+      {"one replacement, two names", tensors({{"m.q.base_layer.bias", {2}}, {"m.q.bias", {3}}}),
        ErrorCode::Corrupt, "under two names, `m.q.base_layer.bias` and `m.q.bias`", "m.q.bias"},
       {"two adapters",
        tensors({{"m.q.lora_A.one.weight", {2, 4}},
