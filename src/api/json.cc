@@ -6,6 +6,7 @@
 #include "thorns/check.h"
 #include "thorns/diff.h"
 #include "thorns/thorns.h"
+#include "thorns/verify.h"
 
 namespace thorns {
 namespace {
@@ -174,6 +175,20 @@ Json tensor_diff_fields(const TensorDiff& tensor) {
 }
 
 }  // namespace
+
+std::string to_json(const VerifyReport& report) {
+  const auto fields = [](const VerifyProblem& problem) {
+    return Json{{"file", problem.file}, {"tensor", problem.tensor}, {"message", problem.message}};
+  };
+  return document("thorns/verify/1", {{"folder", report.folder},
+                                      {"key", report.key},
+                                      {"holds", report.holds()},
+                                      {"files", report.files},
+                                      {"tensors", report.tensors},
+                                      {"bytes_read", report.bytes_read},
+                                      {"problems", list_of(report.problems, fields)},
+                                      {"extra", report.extra}});
+}
 
 std::string to_json(const DiffReport& report) {
   return document("thorns/diff/1", {{"a", report.a},

@@ -338,6 +338,25 @@ std::unique_ptr<VerbParser> diff_parser() {
   return parser;
 }
 
+std::unique_ptr<VerbParser> verify_parser() {
+  auto parser = std::make_unique<VerbParser>("verify");
+  auto arguments = std::make_shared<VerifyArguments>();
+  OptionTable table(parser->app);
+  table.group("Folder");
+  table.positional("DIR", "The finished folder.", arguments->folder);
+  table.group("Talk");
+  declare_volume(table, arguments->talk);
+  declare_json(table, arguments->talk);
+  parser->finish = [arguments, &app = parser->app]() -> Command {
+    if (app.count("DIR") == 0) {
+      refuse("verify needs a folder", "for example: thorns verify path/to/merge");
+    }
+    refuse_both_volumes(arguments->talk);
+    return *arguments;
+  };
+  return parser;
+}
+
 std::unique_ptr<VerbParser> key_parser() {
   auto parser = std::make_unique<VerbParser>("key");
   auto arguments = std::make_shared<KeyArguments>();
@@ -445,6 +464,13 @@ const std::vector<Verb>& verbs() {
         "Reads both once and writes nothing.",
         "  thorns diff path/to/base path/to/tune\n"},
        diff_parser},
+      {"verify",
+       {"verify DIR", "whether a finished folder is what its manifest says",
+        "Read every file of a finished folder and hold it against thorns.json: size, SHA-256, and "
+        "names, types and shapes of the tensors. Writes nothing. Exit code 1 where something "
+        "differs.",
+        "  thorns verify path/to/merge\n"},
+       verify_parser},
       {"key",
        {"key KEY", "read a key back: its tree, canonical form and legend",
         "Read an ensemble key back: the tree of what it builds, its canonical form, and what its "

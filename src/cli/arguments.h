@@ -10,6 +10,7 @@
 #include "thorns/check.h"
 #include "thorns/diff.h"
 #include "thorns/thorns.h"
+#include "thorns/verify.h"
 
 namespace thorns::cli {
 
@@ -31,6 +32,10 @@ struct DiffArguments {
   DiffOptions options;
   Talk talk;
 };
+struct VerifyArguments {
+  std::string folder;
+  Talk talk;
+};
 struct KeyArguments {
   std::string key;  // or "-"
   Talk talk;
@@ -46,8 +51,9 @@ struct ShowText {  // help, version
   std::string text;
 };
 
-using Command = std::variant<MergeArguments, PlanArguments, CheckArguments, DiffArguments,
-                             KeyArguments, MethodsArguments, CompletionArguments, ShowText>;
+using Command =
+    std::variant<MergeArguments, PlanArguments, CheckArguments, DiffArguments, VerifyArguments,
+                 KeyArguments, MethodsArguments, CompletionArguments, ShowText>;
 
 // `arguments` without the program's name; `thorns_path` is the value of THORNS_PATH. Throws
 // BadUsage.

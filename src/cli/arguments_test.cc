@@ -90,9 +90,10 @@ TEST(CliArguments, BadUsageNamesWhatAndWhatToDo) {
     const char* hint;
   };
   const std::vector<Case> cases = {
-      {{}, "expected a verb: merge, plan, check, diff, key, methods", "thorns --help"},
+      {{}, "expected a verb: merge, plan, check, diff, verify, key, methods", "thorns --help"},
       {{"mrege"}, "unknown verb `mrege`", "did you mean `merge`?"},
-      {{"verify"}, "unknown verb `verify`", "thorns --help"},
+      {{"report"}, "unknown verb `report`", "thorns --help"},
+      {{"verify"}, "verify needs a folder", "thorns verify"},
       {{"--json", "merge"}, "`--json` stands before any verb", "write the verb first"},
       {{"merge"}, "merge needs a recipe", "in quotes"},
       {{"merge", "x"}, "merge needs a folder to write", "add -o DIR"},
