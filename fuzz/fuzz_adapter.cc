@@ -94,9 +94,11 @@ void check(const thorns::Adapter& adapter) {
     for (const auto& resolved : resolve(adapter, {target, type, true})) {
       const Update& update = *resolved.update;
       if (update.kind != UpdateKind::LowRank) continue;
-      std::vector<float> u(tensors[resolved.transposed ? update.first : update.second].elements);
-      std::vector<float> v(tensors[resolved.transposed ? update.second : update.first].elements);
-      load_factors(adapter, update, resolved.transposed, u, v);
+      std::vector<float> u(
+          tensors[resolved.base.transposed ? update.first : update.second].elements);
+      std::vector<float> v(
+          tensors[resolved.base.transposed ? update.second : update.first].elements);
+      load_factors(adapter, update, resolved.base, u, v);
     }
   }
 }

@@ -102,6 +102,221 @@ TEST(Exactness, EveryKeyOfDepthThreeOverFourLeaves) {
   }
 }
 
+// ---------------------------------------------------------------- changes that are no products
+
+constexpr std::uint64_t kRows = 70;
+constexpr std::uint64_t kColumns = 37;
+
+template <class Kind>
+class TestChange : public Kind, public PlainChange {
+ public:
+  bool fits(const BaseTensor& base) const override {
+    return base.shape == std::vector<std::uint64_t>{kRows, kColumns};
+  }
+  std::string expected() const override { return "(70, 37)"; }
+  std::vector<std::size_t> tensors() const override { return {}; }
+  std::uint64_t memory(const BaseTensor& /*base*/) const override { return 1000; }
+};
+
+double wave(std::uint64_t row, std::uint64_t column) {
+  return 0.01 * std::sin(static_cast<double>(row * 7 + column * 3));
+}
+
+// D = wave.
+class Waves final : public TestChange<DeltaChange> {
+  class Loaded final : public Delta {
+    void generate(std::uint64_t first, std::span<double> to) const override {
+      for (std::size_t i = 0; i < to.size(); ++i)
+        to[i] = wave((first + i) / kColumns, (first + i) % kColumns);
+    }
+  };
+  std::unique_ptr<Delta> load(const TensorSource&, const BaseTensor&) const override {
+    return std::make_unique<Loaded>();
+  }
+  void change(std::vector<double>& values) const override {
+    for (std::size_t e = 0; e < values.size(); ++e) values[e] += wave(e / kColumns, e % kColumns);
+  }
+};
+
+// Every element with a part of its right neighbour, around the row.
+class Turn final : public TestChange<MapChange> {
+  static constexpr double kStay = 0.8;
+  static constexpr double kMove = 0.6;
+  class Loaded final : public RowMap {
+    void apply(std::uint64_t first, std::span<const double> from,
+               std::span<double> to) const override {
+      EXPECT_EQ(first % kColumns, 0U);
+      EXPECT_EQ(from.size() % kColumns, 0U);
+      for (std::size_t i = 0; i < from.size(); ++i) {
+        const std::size_t row = i / kColumns * kColumns;
+        to[i] = kStay * from[i] + kMove * from[row + (i - row + 1) % kColumns];
+      }
+    }
+  };
+  bool elementwise() const override { return false; }
+  std::unique_ptr<RowMap> load(const TensorSource&, const BaseTensor&) const override {
+    return std::make_unique<Loaded>();
+  }
+  void change(std::vector<double>& values) const override {
+    const std::vector<double> before = values;
+    for (std::uint64_t r = 0; r < kRows; ++r) {
+      for (std::uint64_t c = 0; c < kColumns; ++c)
+        values[r * kColumns + c] =
+            kStay * before[r * kColumns + c] + kMove * before[r * kColumns + (c + 1) % kColumns];
+    }
+  }
+};
+
+// Row r, or column c, to the norm 1 + its number / 10.
+class Norms final : public TestChange<NormChange> {
+ public:
+  explicit Norms(bool columns) : columns_(columns) {}
+
+ private:
+  static double norm(std::uint64_t line) { return 1 + static_cast<double>(line) / 10; }
+  bool by_column(const BaseTensor& /*base*/) const override { return columns_; }
+  std::vector<double> load(const TensorSource&) const override {
+    std::vector<double> norms(columns_ ? kColumns : kRows);
+    for (std::size_t line = 0; line < norms.size(); ++line) norms[line] = norm(line);
+    return norms;
+  }
+  void change(std::vector<double>& values) const override {
+    std::vector<double> squares(columns_ ? kColumns : kRows);
+    const auto line = [&](std::size_t e) { return columns_ ? e % kColumns : e / kColumns; };
+    for (std::size_t e = 0; e < values.size(); ++e) squares[line(e)] += values[e] * values[e];
+    for (std::size_t e = 0; e < values.size(); ++e)
+      values[e] *= norm(line(e)) / std::sqrt(squares[line(e)]);
+  }
+
+  bool columns_;
+};
+
+std::unique_ptr<MemoryAdapter> adapter_of(
+    const std::string& name, std::vector<std::pair<UpdateKind, std::shared_ptr<Change>>> changes) {
+  // A LoRA comes first, whose product the others change, too.
+  auto made = lora(name, "model.layers.0.mlp.up_proj", kRows, kColumns, 4, 0.5, 100);
+  std::vector<Update> updates = made->updates();
+  for (auto& [kind, change] : changes) {
+    Update update = updates.front();
+    update.kind = kind;
+    update.change = change;
+    update.scale = 1.0;
+    updates.push_back(update);
+  }
+  const auto order = [](const Update& a, const Update& b) { return a.kind < b.kind; };
+  std::stable_sort(updates.begin(), updates.end(), order);
+  return std::make_unique<MemoryAdapter>(
+      name, updates, static_cast<const MemoryCheckpoint&>(made->source()).data());
+}
+
+Loras changing_adapters() {
+  Loras loras;
+  loras["Add"] = adapter_of("Add", {{UpdateKind::Generate, std::make_shared<Waves>()}});
+  loras["Turn"] = adapter_of("Turn", {{UpdateKind::Map, std::make_shared<Turn>()}});
+  loras["Rows"] = adapter_of("Rows", {{UpdateKind::Normalise, std::make_shared<Norms>(false)}});
+  loras["Columns"] =
+      adapter_of("Columns", {{UpdateKind::Normalise, std::make_shared<Norms>(true)}});
+  return loras;
+}
+
+const std::vector<std::string>& changing_names() {
+  static const std::vector<std::string> names = {"Add", "Turn", "Rows", "Columns"};
+  return names;
+}
+
+std::vector<std::string> changing_keys() {
+  std::vector<std::string> keys;
+  for (const std::string& name : changing_names()) {
+    for (const char* weight : {"", "0.7*"}) {
+      const std::string fold = "[" + (weight + name) + "]";
+      keys.push_back("A" + fold);
+      keys.push_back("{A" + fold + "+B}");
+      keys.push_back("{A+B}" + fold);
+      keys.push_back("{{A+B}" + fold + "+{C+A" + fold + "}}");
+    }
+  }
+  for (const char* key : {"A[Add][Turn]", "A[Turn][Add]", "{A[Rows][Turn]+B[Turn][Rows]}",
+                          "{{A+B}[Rows]+C}[0.5*Rows]", "{A[Columns]+B[Add]}[Columns]",
+                          "{{A[Turn]+B}[0.3*Turn]+C[Rows]}[Rows]"}) {
+    keys.emplace_back(key);
+  }
+  return keys;
+}
+
+TEST(Exactness, ChangesOfEveryKindAnywhereInAKey) {
+  const KeyBinder binder({"A", "B", "C"}, changing_names());
+  const Loras loras = changing_adapters();
+  for (const Dtype dtype : {Dtype::F16, Dtype::BF16}) {
+    const Models models = small_family(dtype, kRows, kColumns);
+    Exactness exactness;
+    for (const std::string& key : changing_keys()) {
+      const Recipe recipe = binder.bind(key);
+      const Merged merged = merge_in_memory(recipe, models, loras);
+      exactness.check(dtype, merged.bytes.at(0), Oracle(recipe, models, loras).tensor(kTensor),
+                      key);
+      if (HasFatalFailure()) return;
+    }
+    EXPECT_GE(exactness.share(), 0.999) << to_string(dtype);
+  }
+}
+
+TEST(SameBytes, ForChangesOfEveryKind) {
+  const KeyBinder binder({"A", "B", "C"}, changing_names());
+  const Loras loras = changing_adapters();
+  const Models models = small_family(Dtype::BF16, kRows, kColumns);
+  for (const char* key :
+       {"{{A[Turn]+B}[0.3*Turn]+C[Rows]}[Rows]", "{A[Columns]+B[Add]}[Columns]"}) {
+    const Recipe recipe = binder.bind(key);
+    const auto expected = merge_in_memory(recipe, models, loras).bytes;
+    for (const std::size_t threads : {1U, 3U}) {
+      PlanOptions options;
+      options.threads = threads;
+      options.memory = 80'000'000;
+      EXPECT_EQ(merge_in_memory(recipe, models, loras, options).bytes, expected) << key;
+    }
+    for (const std::string& target : simd_targets()) {
+      force_simd_target(target);
+      EXPECT_EQ(merge_in_memory(recipe, models, loras).bytes, expected) << key << " " << target;
+    }
+    force_simd_target("");
+  }
+}
+
+TEST(Changes, LinesOfBothAxesAreRefused) {
+  const KeyBinder binder({"A", "B"}, changing_names());
+  const Loras loras = changing_adapters();
+  const Models models = small_family(Dtype::BF16, kRows, kColumns);
+  for (const char* key : {"{A[Rows]+B[Columns]}", "A[Columns][Turn]"}) {
+    try {
+      merge_in_memory(binder.bind(key), models, loras);
+      ADD_FAILURE() << key;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::Unsupported) << key;
+      EXPECT_NE(error.message().find("axis"), std::string::npos) << error.message();
+    }
+  }
+}
+
+TEST(Changes, ALineOfZerosHasNoNormToScale) {
+  const KeyBinder binder({"A"}, {"Rows"});
+  Loras loras;
+  // No LoRA here: the row stays zero.
+  auto made = adapter_of("Rows", {{UpdateKind::Normalise, std::make_shared<Norms>(false)}});
+  loras["Rows"] =
+      std::make_unique<MemoryAdapter>("Rows", std::vector<Update>{made->updates().back()},
+                                      static_cast<const MemoryCheckpoint&>(made->source()).data());
+  auto values = normal_values(kRows * kColumns, 3);
+  std::fill_n(values.begin() + 5 * kColumns, kColumns, 0.0);
+  const Models models = {{"A", {tensor(kTensor, Dtype::BF16, {kRows, kColumns}, values)}}};
+  try {
+    merge_in_memory(binder.bind("A[Rows]"), models, loras);
+    ADD_FAILURE() << "not refused";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::NonFinite);
+    EXPECT_NE(error.message().find("row 5"), std::string::npos) << error.message();
+  }
+}
+
 TEST(Exactness, DistancesToTheLeaves) {
   const KeyBinder binder({"A", "B", "C", "D"}, {"L"});
   const Models models = small_family(Dtype::BF16, 13, 29);

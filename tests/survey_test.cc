@@ -97,9 +97,8 @@ struct Surveyed {
 Surveyed survey_of(const Plan& plan) {
   WeightSurvey weights(plan);
   Observer silent;
-  survey(plan, silent, {}, [&](std::size_t program, std::span<const std::vector<double>> grams) {
-    weights.add(program, grams);
-  });
+  survey(plan, silent, {},
+         [&](std::size_t program, const CellGrams& grams) { weights.add(program, grams); });
   return {weights.folds(), weights.nodes(), weights.findings()};
 }
 
@@ -108,10 +107,9 @@ TEST(Survey, MeasuresWhatAMergeMeasures) {
   const Plan plan = family.plan("{{A+B}[L]+C[K]}");
   std::vector<std::vector<double>> coefficients;
   Observer silent;
-  const std::uint64_t bytes =
-      survey(plan, silent, {}, [&](std::size_t p, std::span<const std::vector<double>> grams) {
-        coefficients.push_back(solve(plan.programs[p], grams).coefficients.front());
-      });
+  const std::uint64_t bytes = survey(plan, silent, {}, [&](std::size_t p, const CellGrams& grams) {
+    coefficients.push_back(solve(plan.programs[p], grams).coefficients);
+  });
   MemorySink sink(plan);
   run(plan, sink, silent, {});
   ASSERT_EQ(coefficients.size(), 1U);

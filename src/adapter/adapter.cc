@@ -9,6 +9,8 @@
 #include <set>
 
 #include "adapter/adapter_config.h"
+#include "adapter/dora.h"
+#include "adapter/ia3.h"
 #include "adapter/keys.h"
 #include "adapter/patterns.h"
 #include "adapter/scaled_factors.h"
@@ -125,8 +127,10 @@ class Opener {
     config_path_ = located.config;
     weights_path_ = located.weights;
     adapter_->config_ = read_adapter_config(read_json_file(disk, config_path_), config_path_);
-    adapter_->family_ = config().norms     ? "LN tuning"
+    adapter_->family_ = config().ia3       ? "IA3"
+                        : config().norms   ? "LN tuning"
                         : config().adalora ? "AdaLoRA"
+                        : config().dora    ? "DoRA"
                         : config().rslora  ? "rsLoRA"
                                            : "LoRA";
     check_weights_exist(disk, located);
@@ -150,6 +154,8 @@ class Opener {
     std::optional<std::size_t> singular;  // lora_E
     std::optional<std::size_t> embedding_a;
     std::optional<std::size_t> embedding_b;
+    std::optional<std::size_t> magnitude;  // of DoRA
+    std::optional<std::size_t> ia3;
     std::map<std::string, std::size_t> replaced;  // by parameter
   };
 
@@ -249,6 +255,10 @@ class Opener {
         return put(modules_[key.module].b, index);
       case AdapterKey::Role::LoraBias:
         return put(modules_[key.module].bias, index);
+      case AdapterKey::Role::Magnitude:
+        return put(modules_[key.module].magnitude, index);
+      case AdapterKey::Role::Ia3:
+        return put(modules_[key.module].ia3, index);
       case AdapterKey::Role::LoraE:
         return put(modules_[key.module].singular, index);
       case AdapterKey::Role::EmbeddingA:
@@ -315,6 +325,8 @@ class Opener {
       if (module.embedding_a || module.embedding_b) {
         make_low_rank(name, module.embedding_a, module.embedding_b, true);
       }
+      make_norm(name, module);
+      if (module.ia3) make_ia3(name, *module.ia3);
     }
     if (adapter_->updates_.empty()) refuse(ErrorCode::Corrupt, "changes nothing");
     if (differing_ranks_.empty()) return;
@@ -376,6 +388,56 @@ class Opener {
     }
     const double scale = adapter_->updates_.back().scale;  // that of the product it belongs to
     adapter_->updates_.push_back({UpdateKind::Add, name, "bias", scale, 0, bias, 0});
+  }
+
+  void make_norm(const std::string& name, const Module& module) {
+    const bool low_rank = module.a || module.embedding_a;
+    if (module.magnitude ? !config().dora || !low_rank : config().dora && low_rank) {
+      refuse(ErrorCode::Corrupt,
+             !module.magnitude
+                 ? fmt::format("is DoRA, but has no lora_magnitude_vector for `{}`", name)
+             : config().dora
+                 ? fmt::format("has a lora_magnitude_vector for `{}`, but no factors", name)
+                 : fmt::format("has a lora_magnitude_vector for `{}`, but its configuration does "
+                               "not say use_dora",
+                               name),
+             name, "the file and its adapter_config.json do not belong together");
+    }
+    if (!module.magnitude) return;
+    check_type(*module.magnitude);
+    add_change(UpdateKind::Normalise, name, "weight",
+               dora_magnitudes(*module.magnitude, tensor(*module.magnitude).elements,
+                               module.embedding_a.has_value()));
+  }
+
+  void make_ia3(const std::string& name, std::size_t index) {
+    check_type(index);
+    const std::vector<std::uint64_t>& shape = tensor(index).shape;
+    const bool outputs = shape.size() == 2 && shape[1] == 1;
+    if (!config().ia3 || (!outputs && (shape.size() != 2 || shape[0] != 1))) {
+      refuse(ErrorCode::Unsupported,
+             config().ia3 ? fmt::format("has IA3 on a layer that is not linear: `{}` has shape {}",
+                                        tensor(index).name, shape_text(shape))
+                          : fmt::format("holds IA3, but its configuration says LoRA: `{}`",
+                                        tensor(index).name),
+             tensor(index).name);
+    }
+    const auto change =
+        ia3_scale(index, tensor(index).elements, outputs ? Ia3Side::Outputs : Ia3Side::Inputs);
+    add_change(UpdateKind::Map, name, "weight", change);
+    if (!outputs) return;
+    add_change(UpdateKind::Map, name, "bias", change);
+    adapter_->updates_.back().if_present = true;
+  }
+
+  void add_change(UpdateKind kind, const std::string& module, const char* parameter,
+                  std::shared_ptr<const Change> change) {
+    Update update;
+    update.kind = kind;
+    update.module = module;
+    update.parameter = parameter;
+    update.change = std::move(change);
+    adapter_->updates_.push_back(std::move(update));
   }
 
   // alpha / rank, or alpha / sqrt(rank): alpha as configured, the rank of the tensors.

@@ -1,11 +1,14 @@
 // A PEFT adapter opened for folding: what it does to each parameter of a model, as updates.
 //
 // An update changes one parameter W of the base model:
-//   LowRank   W + scale * U * V      U: rows x rank, V: rank x columns (LoRA: Hu et al. 2021).
+//   LowRank    W + scale * U * V     U: rows x rank, V: rank x columns (LoRA: Hu et al. 2021).
 //                                    A row of W is what its first dimension counts: the kernels
 //                                    of a convolution are rows of channels * height * width
-//   Add       W + scale * D          D: a tensor of W's shape (lora_B.bias)
-//   Replace   R                      R: a tensor of W's shape (modules_to_save, trained biases)
+//   Add        W + scale * D         D: a tensor of W's shape (lora_B.bias)
+//   Generate   W + scale * D         D: computed from smaller tensors (LoHa, LoKr, ...)
+//   Replace    R                     R: a tensor of W's shape (modules_to_save, trained biases)
+//   Map        T(W)                  T: linear, row by row (IA3, OFT, ...)
+//   Normalise  m / |W| * W           line by line, what other updates did included (DoRA)
 #pragma once
 
 #include <cstdint>
@@ -14,13 +17,15 @@
 #include <string>
 #include <vector>
 
+#include "adapter/change.h"
 #include "base/disk.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/source.h"
 
 namespace thorns {
 
-enum class UpdateKind { LowRank, Add, Replace };
+// In the order in which several updates of one tensor are applied.
+enum class UpdateKind { Replace, Map, LowRank, Add, Generate, Normalise };
 
 struct Update {
   UpdateKind kind = UpdateKind::LowRank;
@@ -28,11 +33,18 @@ struct Update {
   std::string parameter;  // "weight", "bias", or another name of that module
   double scale = 1.0;     // alpha / r, or alpha / sqrt(r) (rsLoRA: Kalajdzievski 2023)
   std::uint64_t rank = 0;
-  std::size_t first =
-      0;  // index in source().tensors(): lora_A (rank x in), or the tensor of Add/Replace
-  std::size_t second = 0;  // lora_B (out x rank); LowRank only
+  // Where no change says more, indices in source().tensors(): lora_A (rank x in), or the tensor of
+  // Add and Replace; and lora_B (out x rank).
+  std::size_t first = 0;
+  std::size_t second = 0;
   // LowRank: W is an embedding, stored (in, out), whatever its shape says.
   bool embedding = false;
+  // Generate, Map and Normalise, and LowRank whose factors are computed: a change of that kind.
+  std::shared_ptr<const Change> change = nullptr;
+  bool if_present = false;  // the model may do without this parameter
+
+  // What is read for it, as indices in source().tensors().
+  std::vector<std::size_t> tensors() const;
 };
 
 class Adapter {
@@ -62,9 +74,9 @@ struct FoldTarget {
 
 struct ResolvedUpdate {
   const Update* update = nullptr;  // owned by the adapter
-  std::string tensor;       // name of the base tensor; "lm_head.weight" may be one that a tied
-                            // model does not store
-  bool transposed = false;  // LowRank: W is (in, out), so U = A^T and V = B^T
+  std::string tensor;  // name of the base tensor; "lm_head.weight" may be one that a tied
+                       // model does not store
+  BaseTensor base;     // its shape; transposed where W is (in, out): U = A^T and V = B^T
 };
 
 // Matches every update to a tensor of the model, all or nothing: one rewriting of module names must
@@ -75,7 +87,7 @@ std::vector<ResolvedUpdate> resolve(const Adapter& adapter, const FoldTarget& ta
 
 // The factors of a LowRank update in float32, row-major: u (rows x rank), v (rank x columns), where
 // rows and columns are those of the base tensor. NaN or Inf is passed through.
-void load_factors(const Adapter& adapter, const Update& update, bool transposed, std::span<float> u,
-                  std::span<float> v);
+void load_factors(const Adapter& adapter, const Update& update, const BaseTensor& base,
+                  std::span<float> u, std::span<float> v);
 
 }  // namespace thorns

@@ -47,8 +47,7 @@ struct OptionReason {
   const char* field;
   const char* reason;
 };
-constexpr std::array<OptionReason, 10> kOptionReasons = {{
-    {"use_dora", "DoRA rescales the rows of the result, which is not folded yet"},
+constexpr std::array<OptionReason, 9> kOptionReasons = {{
     {"target_parameters", "LoRA on bare parameters (experts) is not folded yet"},
     {"trainable_token_indices", "trainable tokens are not folded yet"},
     {"layer_replication", "replicated layers change the model's depth, which is not folded yet"},
@@ -137,7 +136,7 @@ class Fields {
   const std::string& path_;
 };
 
-// The type, in capitals: LORA, ADALORA or LN_TUNING; any other is refused.
+// The type, in capitals: LORA, ADALORA, IA3 or LN_TUNING; any other is refused.
 std::string type_of(const Fields& fields) {
   if (fields.find("peft_type") == nullptr) {
     if (fields.find("lora_parameters") != nullptr || fields.find("fine_tune_type") != nullptr) {
@@ -149,7 +148,7 @@ std::string type_of(const Fields& fields) {
   std::string type = fields.text("peft_type", "");
   std::transform(type.begin(), type.end(), type.begin(),
                  [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
-  if (type == "LORA" || type == "ADALORA" || type == "LN_TUNING") return type;
+  if (type == "LORA" || type == "ADALORA" || type == "IA3" || type == "LN_TUNING") return type;
   const char* reason = kNotYet;
   for (const auto& [name, why] : kTypeReasons) {
     if (type == name) reason = why;
@@ -211,6 +210,7 @@ AdapterConfig read_adapter_config(const Json& json, const std::string& path) {
   check_initialisation(fields);
 
   AdapterConfig config;
+  config.ia3 = type == "IA3";
   config.norms = type == "LN_TUNING";
   config.adalora = type == "ADALORA";
   if (config.adalora) {
@@ -225,6 +225,7 @@ AdapterConfig read_adapter_config(const Json& json, const std::string& path) {
   config.rank = fields.count("r", config.rank);
   config.alpha = fields.number("lora_alpha", config.alpha);
   config.rslora = fields.flag("use_rslora");
+  config.dora = fields.flag("use_dora");
   config.fan_in_fan_out = fields.flag("fan_in_fan_out");
   config.lora_bias = fields.flag("lora_bias");
   config.bias = bias_of(fields);

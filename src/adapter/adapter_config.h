@@ -12,6 +12,7 @@
 namespace thorns {
 
 struct AdapterConfig {
+  bool ia3 = false;          // IA3: none of the fields about ranks and scales counts
   bool adalora = false;      // ADALORA: `initial_rank` divides alpha, not the rank of the tensors
   double initial_rank = 12;  // `init_r`
   bool norms = false;        // LN_TUNING: whole normalisation layers; else LoRA
@@ -20,6 +21,7 @@ struct AdapterConfig {
   std::vector<std::pair<std::string, std::uint64_t>> rank_pattern;  // in the order of the file
   std::vector<std::pair<std::string, double>> alpha_pattern;
   bool rslora = false;
+  bool dora = false;
   bool fan_in_fan_out = false;
   bool lora_bias = false;
   std::string bias = "none";  // "none", "all" or "lora_only"
@@ -28,7 +30,7 @@ struct AdapterConfig {
 };
 
 // Corrupt for fields of a wrong type; Unsupported, with the reason, for every adapter type and
-// option that is not LoRA, rsLoRA, AdaLoRA or LN tuning. Unknown fields are ignored.
+// option that is not LoRA, rsLoRA, DoRA, AdaLoRA, IA3 or LN tuning. Unknown fields are ignored.
 AdapterConfig read_adapter_config(const Json& json, const std::string& path);
 
 }  // namespace thorns

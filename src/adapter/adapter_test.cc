@@ -299,7 +299,6 @@ TEST(Adapter, ConfigsThatAreNoPlainLoraAreRefusedByName) {
       {R"({"peft_type":"SOMETHING_NEW"})", kNo, "of type SOMETHING_NEW: only LoRA"},
       {R"({"peft_type":"PROMPT_TUNING"})", kNo, "PROMPT_TUNING: it acts on activations"},
       {R"({"peft_type":"OSF"})", kNo, "needs a decomposition of its base"},
-      {lora_config(R"(,"use_dora":true)"), kNo, "sets `use_dora`: DoRA"},
       {lora_config(R"(,"target_parameters":["experts.w"])"), kNo, "sets `target_parameters`"},
       {lora_config(R"(,"trainable_token_indices":[1])"), kNo, "sets `trainable_token_indices`"},
       {lora_config(R"(,"trainable_token_indices":{"embed":[1]})"), kNo, "trainable tokens"},
@@ -419,7 +418,7 @@ TEST(Adapter, SingularValuesScaleTheRowsOfA) {
     EXPECT_EQ(adapter->updates()[0].scale, 10 / (5 + 1e-5));
     std::vector<float> u(3);
     std::vector<float> v(3 * columns);
-    load_factors(*adapter, adapter->updates()[0], false, u, v);
+    load_factors(*adapter, adapter->updates()[0], {{}, false}, u, v);
     EXPECT_EQ(u, (std::vector<float>{1, 2, 3}));
     const float singular[] = {0.5F, -3.0F, 1.0F / 3};
     for (std::size_t i = 0; i < v.size(); ++i) {
@@ -520,8 +519,7 @@ TEST(Adapter, TensorsThatDoNotBelongTogetherAreRefused) {
        tensors({{"m.q.lora_A.weight", {2, 4}},
                 {"m.q.lora_B.weight", {3, 2}},
                 {"m.q.lora_magnitude_vector", {3}}}),
-       ErrorCode::Unsupported, "holds DoRA, which is not folded yet: m.q.lora_magnitude_vector",
-       "m.q.lora_magnitude_vector"},
+       ErrorCode::Corrupt, "has a lora_magnitude_vector for `m.q`, but", "m.q"},
       {"nested LoRA",
        tensors({{"m.e.lora_A.weight", {2, 4}},
                 {"m.e.lora_B.weight", {3, 2}},
@@ -566,12 +564,12 @@ TEST(Adapter, FactorsAreReadInTheBasesOrientation) {
     const auto adapter = open_adapter(disk, "a");
     std::vector<float> u(8);
     std::vector<float> v(6);
-    load_factors(*adapter, adapter->updates()[0], false, u, v);
+    load_factors(*adapter, adapter->updates()[0], {{}, false}, u, v);
     EXPECT_EQ(u, (std::vector<float>{0.5, 2, 3, 4, 5, 6, 7, 8}));
     EXPECT_EQ(v, (std::vector<float>{1, 2, 3, 4, 5, -6}));
     std::vector<float> ut(6);
     std::vector<float> vt(8);
-    load_factors(*adapter, adapter->updates()[0], true, ut, vt);
+    load_factors(*adapter, adapter->updates()[0], {{}, true}, ut, vt);
     EXPECT_EQ(ut, (std::vector<float>{1, 4, 2, 5, 3, -6}));
     EXPECT_EQ(vt, (std::vector<float>{0.5, 3, 5, 7, 2, 4, 6, 8}));
   }
@@ -588,7 +586,7 @@ TEST(Adapter, LargeFactorsAreReadInPieces) {
   const auto adapter = open_adapter(disk, "a");
   std::vector<float> u(2 * columns);
   std::vector<float> v(2);
-  load_factors(*adapter, adapter->updates()[0], true, u, v);
+  load_factors(*adapter, adapter->updates()[0], {{}, true}, u, v);
   for (std::size_t i = 0; i < values.size(); ++i) {
     ASSERT_EQ(u[i % columns * 2 + i / columns], static_cast<float>(values[i])) << i;
   }
@@ -602,7 +600,7 @@ TEST(Adapter, NonFiniteFactorsPassThrough) {
   const auto adapter = open_adapter(disk, "a");
   std::vector<float> u(1);
   std::vector<float> v(2);
-  load_factors(*adapter, adapter->updates()[0], false, u, v);
+  load_factors(*adapter, adapter->updates()[0], {{}, false}, u, v);
   EXPECT_EQ(u[0], -INFINITY);
   EXPECT_TRUE(std::isnan(v[0]));
   EXPECT_EQ(v[1], INFINITY);
@@ -620,7 +618,7 @@ TEST(Adapter, WrongSizesAreInternalErrors) {
   ASSERT_EQ(low_rank.kind, UpdateKind::LowRank);
   const auto code = [&](const Update& update, bool transposed, std::span<float> u,
                         std::span<float> v) {
-    return error_of([&] { load_factors(*adapter, update, transposed, u, v); }).code();
+    return error_of([&] { load_factors(*adapter, update, {{}, transposed}, u, v); }).code();
   };
   EXPECT_EQ(code(low_rank, false, eight, six), ErrorCode::Internal);
   EXPECT_EQ(code(low_rank, true, six, eight), ErrorCode::Internal);

@@ -71,17 +71,32 @@ void read_matrix(const TensorSource& source, std::size_t tensor, bool transposed
 
 }  // namespace
 
-void load_factors(const Adapter& adapter, const Update& update, bool transposed, std::span<float> u,
-                  std::span<float> v) {
+std::uint64_t BaseTensor::elements() const {
+  std::uint64_t product = 1;
+  for (const std::uint64_t dimension : shape) product *= dimension;  // checked by its source
+  return product;
+}
+
+std::vector<std::size_t> Update::tensors() const {
+  if (change != nullptr) return change->tensors();
+  if (kind == UpdateKind::LowRank) return {first, second};
+  return {first};
+}
+
+void load_factors(const Adapter& adapter, const Update& update, const BaseTensor& base,
+                  std::span<float> u, std::span<float> v) {
   if (update.kind != UpdateKind::LowRank) {
     throw Error(ErrorCode::Internal, "only low-rank updates have factors",
                 TensorPlace{update.module + "." + update.parameter, std::nullopt, adapter.path()});
   }
+  if (const auto* computed = dynamic_cast<const FactorChange*>(update.change.get())) {
+    return computed->load(adapter.source(), base, u, v);
+  }
   // W is (out, in): B A. W is (in, out): (B A)^T = A^T B^T.
-  const std::size_t left = transposed ? update.first : update.second;
-  const std::size_t right = transposed ? update.second : update.first;
-  read_matrix(adapter.source(), left, transposed, u);
-  read_matrix(adapter.source(), right, transposed, v);
+  const std::size_t left = base.transposed ? update.first : update.second;
+  const std::size_t right = base.transposed ? update.second : update.first;
+  read_matrix(adapter.source(), left, base.transposed, u);
+  read_matrix(adapter.source(), right, base.transposed, v);
 }
 
 }  // namespace thorns

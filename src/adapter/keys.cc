@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -18,8 +19,7 @@ struct ForeignMark {
   std::string_view beginning;
   const char* what;
 };
-constexpr std::array<ForeignMark, 40> kForeign = {{
-    {"lora_magnitude_vector", "DoRA"},
+constexpr std::array<ForeignMark, 38> kForeign = {{
     {"dora_scale", "DoRA"},
     {"lora_diag", "KaSA"},
     {"lora_up", "LoRA in the layout of Kohya or diffusers"},
@@ -31,7 +31,6 @@ constexpr std::array<ForeignMark, 40> kForeign = {{
     {"lora_b", "LoRA in the layout of MLX"},
     {"hada_", "LoHa"},
     {"lokr_", "LoKr"},
-    {"ia3_", "IA3"},
     {"vera_", "VeRA"},
     {"pvera_", "PVeRA"},
     {"oft_", "OFT"},
@@ -123,10 +122,31 @@ AdapterKey foreign(std::string what) {
   return key;
 }
 
+// Of a tensor that stands alone in its module, besides the factors.
+std::optional<AdapterKey::Role> other_role(std::string_view part) {
+  if (part == "lora_magnitude_vector") return AdapterKey::Role::Magnitude;
+  if (part == "ia3_l") return AdapterKey::Role::Ia3;
+  return std::nullopt;
+}
+
+// A key with such a tensor at `at`: an adapter's name and `weight` may follow.
+AdapterKey other_key(const Parts& parts, std::size_t at) {
+  const auto mark = parts.begin() + static_cast<std::ptrdiff_t>(at);
+  if (at == 0) return foreign("an update without a module");
+  AdapterKey key;
+  key.role = *other_role(*mark);
+  key.module = join(parts.begin(), mark);
+  key.parameter = "weight";
+  auto rest = std::next(mark);
+  if (rest != parts.end() && !is_parameter(*rest)) key.infix = *rest++;
+  if (rest != parts.end() && *rest == "weight") ++rest;
+  return rest == parts.end() ? key : foreign("an unknown kind of adapter");
+}
+
 const char* foreign_mark(const Parts& parts) {
   const std::size_t looked = std::min(parts.size(), kMarkDepth);
   for (std::size_t i = parts.size() - looked; i < parts.size(); ++i) {
-    if (lora_mark(parts[i]) != nullptr) continue;
+    if (lora_mark(parts[i]) != nullptr || other_role(parts[i])) continue;
     for (const auto& [beginning, what] : kForeign) {
       if (parts[i].starts_with(beginning)) return what;
     }
@@ -172,6 +192,12 @@ AdapterKey parse_adapter_key(const std::string& name) {
     return key;
   }
   if (const char* what = foreign_mark(parts)) return foreign(what);
+  const auto other = std::find_if(parts.begin(), parts.end(), [](std::string_view part) {
+    return other_role(part).has_value();
+  });
+  if (other != parts.end()) {
+    return other_key(parts, static_cast<std::size_t>(other - parts.begin()));
+  }
   const auto mark = std::find_if(parts.begin(), parts.end(),
                                  [](std::string_view part) { return lora_mark(part) != nullptr; });
   if (mark != parts.end()) {

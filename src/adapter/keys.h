@@ -14,6 +14,8 @@ struct AdapterKey {
     LoraE,       // singular values, rank x 1 (AdaLoRA)
     EmbeddingA,  // lora_embedding_A: the weight is stored (vocabulary, dimension)
     EmbeddingB,
+    Magnitude,  // of DoRA
+    Ia3,
     Tensor,   // a parameter of the model itself: replaces it
     Norm,     // ln_tuning_layers: likewise
     Copy,     // original_module: an untouched copy, to be passed over

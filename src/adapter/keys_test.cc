@@ -30,6 +30,11 @@ TEST(AdapterKeys, EverySpellingIsRead) {
       {"base_model.model.model.layers.0.self_attn.q_proj.lora_B.bias", Role::LoraBias, q, "bias"},
       {"base_model.model.model.layers.0.self_attn.q_proj.lora_B.default.bias", Role::LoraBias, q,
        "bias", "default"},
+      {"base_model.model.model.layers.0.self_attn.q_proj.lora_magnitude_vector", Role::Magnitude, q,
+       "weight"},
+      {"base_model.model.model.layers.0.self_attn.q_proj.lora_magnitude_vector.default.weight",
+       Role::Magnitude, q, "weight", "default"},
+      {"base_model.model.model.layers.0.self_attn.q_proj.ia3_l", Role::Ia3, q, "weight"},
       {"base_model.model.emb.lora_embedding_A", Role::EmbeddingA, "emb", "weight"},
       {"emb.lora_embedding_B.default", Role::EmbeddingB, "emb", "weight", "default"},
       {"emb.lora_embedding_B.my-adapter.weight", Role::EmbeddingB, "emb", "weight", "my-adapter"},
@@ -85,8 +90,6 @@ TEST(AdapterKeys, EverySpellingIsRead) {
 
 TEST(AdapterKeys, OtherTypesAreRecognised) {
   const std::pair<const char*, const char*> cases[] = {
-      {"m.q.lora_magnitude_vector", "DoRA"},
-      {"m.q.lora_magnitude_vector.default.weight", "DoRA"},
       {"m.experts.base_layer.lora_A.weight", "target_parameters"},
       {"m.e.lora_embedding_B.bias", "an unknown kind of LoRA"},
       {"m.e.lora_embedding_C", "an unknown kind of LoRA"},

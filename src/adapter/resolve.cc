@@ -148,13 +148,15 @@ class Resolver {
       const TensorInfo* tensor = find_parameter(rewriting.apply(update.module), update, name);
       // What needs no rewriting keeps its name: an lm_head stands outside the prefixed part.
       if (tensor == nullptr) tensor = find_parameter(update.module, update, name);
+      if (tensor == nullptr && update.if_present) continue;
       if (tensor == nullptr) {
         if (attempt.works()) attempt.first = plain;
         attempt.missing.push_back(plain);
         continue;
       }
-      ResolvedUpdate resolved{&update, std::move(name), false};
-      if (const std::string wrong = judge(update, *tensor, resolved.transposed); !wrong.empty()) {
+      ResolvedUpdate resolved{&update, std::move(name), {tensor->shape, false}};
+      if (const std::string wrong = judge(update, *tensor, resolved.base.transposed);
+          !wrong.empty()) {
         if (attempt.works()) attempt.first = resolved.tensor;
         attempt.misshapen.push_back(fmt::format("{} {}", resolved.tensor, wrong));
       } else {
@@ -167,6 +169,7 @@ class Resolver {
   // Empty if the update fits the tensor, else what is wrong.
   std::string judge(const Update& update, const TensorInfo& tensor, bool& transposed) const {
     if (!is_blendable(tensor.dtype)) return fmt::format("is of type {}", to_string(tensor.dtype));
+    if (update.change != nullptr) return judge_change(update, tensor, transposed);
     const TensorInfo& first = adapter_.source().tensors()[update.first];
     if (update.kind != UpdateKind::LowRank) {
       if (tensor.shape == first.shape) return {};
@@ -193,6 +196,17 @@ class Resolver {
       return {};
     }
     return fmt::format("is {}, the adapter's is {}", shape_text(tensor.shape), shape_text(linear));
+  }
+
+  std::string judge_change(const Update& update, const TensorInfo& tensor, bool& transposed) const {
+    const bool straight = update.change->fits({tensor.shape, false});
+    const bool turned = update.change->fits({tensor.shape, true});
+    if (!straight && !turned) {
+      return fmt::format("is {}, the adapter's is for {}", shape_text(tensor.shape),
+                         update.change->expected());
+    }
+    transposed = straight && turned ? is_conv1d(update) : turned;
+    return {};
   }
 
   // A is (rank, channels, kernel...), B is (out, rank, 1...): W is (out, channels, kernel...).
@@ -278,7 +292,8 @@ class Resolver {
     return std::all_of(
         adapter_.updates().begin(), adapter_.updates().end(), [&](const Update& update) {
           std::string name;
-          return find_parameter(rewriting.apply(update.module), update, name) != nullptr ||
+          return update.if_present ||
+                 find_parameter(rewriting.apply(update.module), update, name) != nullptr ||
                  find_parameter(update.module, update, name) != nullptr;
         });
   }
@@ -286,16 +301,14 @@ class Resolver {
   static bool same(const Attempt& a, const Attempt& b) {
     return std::equal(a.resolved.begin(), a.resolved.end(), b.resolved.begin(), b.resolved.end(),
                       [](const ResolvedUpdate& x, const ResolvedUpdate& y) {
-                        return x.tensor == y.tensor && x.transposed == y.transposed;
+                        return x.tensor == y.tensor && x.base.transposed == y.base.transposed;
                       });
   }
 
-  // By tensor; where several updates meet, a replacement comes before what is added to it.
+  // By tensor, then by kind.
   std::vector<ResolvedUpdate> finish(Attempt attempt) const {
     const auto order = [](const ResolvedUpdate& resolved) {
-      const UpdateKind kind = resolved.update->kind;
-      return std::tuple(std::string_view(resolved.tensor),
-                        kind == UpdateKind::Replace ? 0 : 1 + static_cast<int>(kind));
+      return std::tuple(std::string_view(resolved.tensor), resolved.update->kind);
     };
     std::vector<ResolvedUpdate>& all = attempt.resolved;
     std::sort(all.begin(), all.end(), [&](const ResolvedUpdate& a, const ResolvedUpdate& b) {

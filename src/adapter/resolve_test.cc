@@ -57,7 +57,7 @@ class Fold {
   std::vector<std::string> names() {
     std::vector<std::string> result;
     for (const ResolvedUpdate& resolved : run()) {
-      result.push_back(resolved.tensor + (resolved.transposed ? "^T" : ""));
+      result.push_back(resolved.tensor + (resolved.base.transposed ? "^T" : ""));
     }
     return result;
   }
@@ -253,7 +253,7 @@ TEST(Resolve, SquareWeightsGoByModelThenByFlag) {
     Fold fold;
     fold.config(std::string(R"(,"fan_in_fan_out":)") + test.flag).model_type(test.model_type);
     fold.lora(test.module, 4, 4).base({{std::string(test.module) + ".weight", {4, 4}}});
-    EXPECT_EQ(fold.run().at(0).transposed, test.transposed)
+    EXPECT_EQ(fold.run().at(0).base.transposed, test.transposed)
         << test.model_type << " " << test.flag << " " << test.module;
   }
 }

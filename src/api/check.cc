@@ -100,9 +100,7 @@ CheckReport check(const MergeOptions& options, const CheckOptions& check_options
     try {
       report.bytes_read =
           survey(plan, observer, {options.allow_nonfinite},
-                 [&](std::size_t program, std::span<const std::vector<double>> grams) {
-                   weights.add(program, grams);
-                 });
+                 [&](std::size_t program, const CellGrams& grams) { weights.add(program, grams); });
       report.folds = weights.folds();
       report.nodes = weights.nodes();
       complete_repeated(plan.recipe, same, report.folds, report.findings);

@@ -8,42 +8,65 @@
 
 namespace thorns {
 
-Factors::Factors(const Program& program) : products_(program.operands.size()) {
-  std::vector<float> v;
+namespace {
+
+std::size_t count_of(const Program& program, bool (Operand::*is)() const) {
+  return static_cast<std::size_t>(
+      std::count_if(program.operands.begin(), program.operands.end(),
+                    [&](const Operand& operand) { return (operand.*is)(); }));
+}
+
+}  // namespace
+
+LoadedUpdates::LoadedUpdates(const Program& program)
+    : products_(program.operands.size()),
+      deltas_(program.operands.size()),
+      maps_(program.operands.size()) {
   for (std::size_t i = 0; i < program.operands.size(); ++i) {
     const Operand& operand = program.operands[i];
-    if (!operand.is_product()) continue;
-    Product& product = products_[i].emplace();
-    product.rank = static_cast<std::size_t>(operand.update->rank);
-    product.columns = static_cast<std::size_t>(program.columns());
-    const auto rows = static_cast<std::size_t>(operand.elements) / product.columns;
-    product.u.resize(rows * product.rank);
-    v.resize(product.rank * product.columns);
-    load_factors(*operand.adapter, *operand.update, operand.transposed, product.u, v);
-    product.packed_v.resize(packed_size(product.rank, product.columns));
-    pack_panels(v.data(), product.rank, product.columns, product.packed_v.data());
+    if (operand.is_stored()) continue;
     const TensorSource& source = operand.adapter->source();
-    bytes_read_ += source.tensors()[operand.update->first].bytes() +
-                   source.tensors()[operand.update->second].bytes();
+    if (operand.is_product()) {
+      load_product(program, i);
+    } else if (operand.is_generated()) {
+      deltas_[i] =
+          static_cast<const DeltaChange&>(*operand.update->change).load(source, operand.base);
+    } else {
+      maps_[i] = static_cast<const MapChange&>(*operand.update->change).load(source, operand.base);
+    }
   }
+  bytes_read_ = program.update_bytes();
+}
+
+void LoadedUpdates::load_product(const Program& program, std::size_t index) {
+  const Operand& operand = program.operands[index];
+  Product& product = products_[index].emplace();
+  product.rank = static_cast<std::size_t>(operand.update->rank);
+  product.columns = static_cast<std::size_t>(program.columns());
+  const auto rows = static_cast<std::size_t>(operand.elements) / product.columns;
+  product.u.resize(rows * product.rank);
+  std::vector<float> v(product.rank * product.columns);
+  load_factors(*operand.adapter, *operand.update, operand.base, product.u, v);
+  product.packed_v.resize(packed_size(product.rank, product.columns));
+  pack_panels(v.data(), product.rank, product.columns, product.packed_v.data());
 }
 
 Workspace::Workspace(const Plan& plan) {
   std::size_t operands = 1;
   std::size_t product_count = 0;
+  std::size_t computed_count = 0;
   for (const Program& program : plan.programs) {
     operands = std::max(operands, program.operands.size());
-    product_count =
-        std::max(product_count, static_cast<std::size_t>(std::count_if(
-                                    program.operands.begin(), program.operands.end(),
-                                    [](const Operand& operand) { return operand.is_product(); })));
+    product_count = std::max(product_count, count_of(program, &Operand::is_product));
+    computed_count = std::max(computed_count, count_of(program, &Operand::is_computed));
   }
   chunks = Buffer(operands * kChunk * sizeof(double));
   if (product_count > 0) products = Buffer(product_count * kMostGrain * sizeof(float));
+  if (computed_count > 0) computed = Buffer((computed_count + 1) * kMostGrain * sizeof(double));
   lanes.resize(pairs(operands) * kLanes);
 }
 
-GrainView::GrainView(const Program& program, const Factors& factors, const Tile& tile,
+GrainView::GrainView(const Program& program, const LoadedUpdates& updates, const Tile& tile,
                      std::uint64_t offset, std::size_t count, Workspace& workspace)
     : program_(program),
       tile_(tile),
@@ -51,16 +74,42 @@ GrainView::GrainView(const Program& program, const Factors& factors, const Tile&
       count_(count),
       space_(workspace),
       products_(program.operands.size(), nullptr),
+      computed_(program.operands.size(), nullptr),
       pointers_(program.operands.size()),
       runs_(program.operands.size()) {
-  auto* to = reinterpret_cast<float*>(space_.products.data());
+  auto* product_at = reinterpret_cast<float*>(space_.products.data());
+  auto* const mapped = reinterpret_cast<double*>(space_.computed.data());
+  double* computed_at = mapped + kMostGrain;
   for (std::size_t i = 0; i < products_.size(); ++i) {
-    const Factors::Product* product = factors.of(i);
-    if (product == nullptr || !program.blocks[tile.block].has(program.operands[i])) continue;
-    low_rank(product->u.data(), product->packed_v.data(), product->rank, product->columns,
-             tile.first + offset, count, to);
-    products_[i] = to;
-    to += kMostGrain;
+    const Operand& operand = program.operands[i];
+    if (operand.is_stored() || !program.blocks[tile.block].has(operand)) continue;
+    if (const LoadedUpdates::Product* product = updates.product(i)) {
+      low_rank(product->u.data(), product->packed_v.data(), product->rank, product->columns,
+               first(), count, product_at);
+      products_[i] = product_at;
+      product_at += kMostGrain;
+      continue;
+    }
+    if (operand.is_generated()) {
+      updates.delta(i).generate(first(), {computed_at, count});
+    } else {
+      widen_operand(operand.mapped, mapped);
+      updates.map(i).apply(first(), {mapped, count}, {computed_at, count});
+    }
+    computed_[i] = computed_at;
+    computed_at += kMostGrain;
+  }
+}
+
+void GrainView::widen_operand(std::size_t operand, double* to) const {
+  if (computed_[operand] != nullptr) {
+    std::copy_n(computed_[operand], count_, to);
+  } else if (products_[operand] != nullptr) {
+    std::copy_n(products_[operand], count_, to);
+  } else {
+    const Dtype dtype = program_.operands[operand].dtype;
+    const std::byte* const from = tile_.operands[operand] + offset_ * size_of(dtype);
+    widen(dtype, from, count_, to);
   }
 }
 
@@ -69,6 +118,9 @@ const std::vector<const double*>& GrainView::chunk(std::size_t begin, std::size_
   for (std::size_t i = 0; i < pointers_.size(); ++i, to += kChunk) {
     if (products_[i] != nullptr) {
       widen(Dtype::F32, reinterpret_cast<const std::byte*>(products_[i] + begin), count, to);
+    } else if (computed_[i] != nullptr) {
+      (as == As::Exact ? widen : widen_to_24_bits)(
+          Dtype::F64, reinterpret_cast<const std::byte*>(computed_[i] + begin), count, to);
     } else if (tile_.operands[i] == nullptr) {  // it lacks these rows
       std::fill_n(to, padded(count), 0.0);
     } else {
@@ -91,6 +143,8 @@ const std::vector<StoredRun>& GrainView::stored(std::size_t begin) {
     const Dtype dtype = program_.operands[i].dtype;
     if (products_[i] != nullptr) {
       runs_[i] = {reinterpret_cast<const std::byte*>(products_[i] + begin), Dtype::F32};
+    } else if (computed_[i] != nullptr) {
+      runs_[i] = {reinterpret_cast<const std::byte*>(computed_[i] + begin), Dtype::F64};
     } else if (tile_.operands[i] == nullptr) {  // it lacks these rows
       runs_[i] = {reinterpret_cast<const std::byte*>(kAbsent.data()), Dtype::F32};
     } else {
@@ -115,6 +169,55 @@ void measure(GrainView& grain, bool finite_only, std::span<double> sums) {
   }
 }
 
+namespace {
+
+// Calls body(begin, count, row, column) for runs of at most a chunk, each within one row of the
+// tensor.
+template <class Body>
+void each_run(const GrainView& grain, Body body) {
+  const std::uint64_t columns = grain.program().columns();
+  for (std::size_t begin = 0; begin < grain.count();) {
+    const std::uint64_t row = (grain.first() + begin) / columns;
+    const std::uint64_t column = (grain.first() + begin) % columns;
+    const auto left =
+        static_cast<std::size_t>(std::min<std::uint64_t>(grain.count() - begin, columns - column));
+    const std::size_t count = std::min(kChunk, left);
+    body(begin, count, static_cast<std::size_t>(row), static_cast<std::size_t>(column));
+    begin += count;
+  }
+}
+
+void add_columns(const std::vector<const double*>& vectors, std::size_t count, double* sums) {
+  for (std::size_t e = 0; e < count; ++e) {
+    for (std::size_t i = 0; i < vectors.size(); ++i) {
+      for (std::size_t j = i; j < vectors.size(); ++j) *sums++ += vectors[i][e] * vectors[j][e];
+    }
+  }
+}
+
+}  // namespace
+
+void measure_lines(GrainView& grain, bool finite_only, std::span<double> sums) {
+  const std::size_t all = pairs(grain.operands());
+  const bool by_row = grain.program().lines == Lines::Rows;
+  const std::size_t first_cell = grain.program().cells_before(grain.block());
+  std::vector<double>& lanes = grain.lanes();
+  each_run(grain, [&](std::size_t begin, std::size_t count, std::size_t row, std::size_t column) {
+    const auto& vectors = grain.chunk(
+        begin, count, finite_only ? GrainView::As::FiniteOnly : GrainView::As::Measured);
+    if (!by_row) {
+      add_columns(vectors, count, sums.data() + (first_cell + column) * all);
+      return;
+    }
+    if (column == 0) std::fill_n(lanes.begin(), all * kLanes, 0.0);
+    gram(vectors.data(), grain.operands(), padded(count), lanes.data());
+    if (column + count < grain.program().columns()) return;
+    for (std::size_t pair = 0; pair < all; ++pair) {
+      sums[row * all + pair] = sum_lanes(lanes.data() + pair * kLanes);
+    }
+  });
+}
+
 RoundingCounts blend_grain(GrainView& grain, std::span<const double> coefficients, Dtype dtype,
                            std::byte* to) {
   RoundingCounts counts;
@@ -132,6 +235,35 @@ RoundingCounts blend_grain(GrainView& grain, std::span<const double> coefficient
     }
     begin = end;
   }
+  return counts;
+}
+
+RoundingCounts blend_lines(GrainView& grain, std::span<const double> coefficients, Dtype dtype,
+                           std::byte* to) {
+  const std::size_t n = grain.operands();
+  const bool by_row = grain.program().lines == Lines::Rows;
+  const std::size_t first_cell = grain.program().cells_before(grain.block());
+  const std::vector<double> ones(n, 1.0);
+  std::vector<double> scaled(by_row ? 0 : n * kChunk);
+  std::vector<const double*> pointers(n);
+  RoundingCounts counts;
+  each_run(grain, [&](std::size_t begin, std::size_t count, std::size_t row, std::size_t column) {
+    const auto& vectors = grain.chunk(begin, count, GrainView::As::Exact);
+    std::byte* const target = to + begin * size_of(dtype);
+    if (by_row) {
+      blend(vectors.data(), coefficients.data() + row * n, n, count, dtype, target, counts);
+      return;
+    }
+    for (std::size_t i = 0; i < n; ++i) {
+      double* const products = scaled.data() + i * kChunk;
+      for (std::size_t e = 0; e < padded(count); ++e) {
+        products[e] =
+            e < count ? coefficients[(first_cell + column + e) * n + i] * vectors[i][e] : 0.0;
+      }
+      pointers[i] = products;
+    }
+    blend(pointers.data(), ones.data(), n, count, dtype, target, counts);
+  });
   return counts;
 }
 

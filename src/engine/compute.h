@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <vector>
@@ -13,11 +14,12 @@
 
 namespace thorns {
 
-// The factors of a program's low-rank operands, ready for the kernel. Read once per program.
-class Factors {
+// What a program's updates need, ready for computing: the factors of products, and what the other
+// changes load. Read once per program.
+class LoadedUpdates {
  public:
   // Reads what `program` needs. Throws what the adapter's source throws.
-  explicit Factors(const Program& program);
+  explicit LoadedUpdates(const Program& program);
 
   struct Product {
     std::size_t rank = 0;
@@ -25,14 +27,20 @@ class Factors {
     std::vector<float> u;
     std::vector<float> packed_v;
   };
-  // Null for operands that are not products.
-  const Product* of(std::size_t operand) const {
+  // Null for operands of another kind.
+  const Product* product(std::size_t operand) const {
     return products_[operand] ? &*products_[operand] : nullptr;
   }
+  const Delta& delta(std::size_t operand) const { return *deltas_[operand]; }
+  const RowMap& map(std::size_t operand) const { return *maps_[operand]; }
   std::uint64_t bytes_read() const { return bytes_read_; }
 
  private:
+  void load_product(const Program& program, std::size_t operand);
+
   std::vector<std::optional<Product>> products_;
+  std::vector<std::unique_ptr<Delta>> deltas_;
+  std::vector<std::unique_ptr<RowMap>> maps_;
   std::uint64_t bytes_read_ = 0;
 };
 
@@ -41,17 +49,22 @@ struct Workspace {
   explicit Workspace(const Plan& plan);
   Buffer chunks;              // one float64 chunk per operand
   Buffer products;            // one float32 grain per product
+  Buffer computed;            // one float64 grain per computed operand, and one that is mapped
   std::vector<double> lanes;  // the running sums of all pairs
 };
 
 // Elements [offset, offset + count) of a tile, at most a grain, as runs of float64.
 class GrainView {
  public:
-  // Computes the products of the range at once.
-  GrainView(const Program& program, const Factors& factors, const Tile& tile, std::uint64_t offset,
-            std::size_t count, Workspace& workspace);
+  // Computes the products of the range at once, and all that is computed.
+  GrainView(const Program& program, const LoadedUpdates& updates, const Tile& tile,
+            std::uint64_t offset, std::size_t count, Workspace& workspace);
 
+  const Program& program() const { return program_; }
   std::size_t count() const { return count_; }
+  // Index in the tensor of the grain's first element, and the block in which the grain lies.
+  std::uint64_t first() const { return tile_.first + offset_; }
+  std::size_t block() const { return tile_.block; }
   std::size_t operands() const { return program_.operands.size(); }
   std::vector<double>& lanes() { return space_.lanes; }
   // Elements [begin, begin + count) of the grain, at most a chunk, of every operand, padded with
@@ -67,12 +80,16 @@ class GrainView {
   const std::vector<StoredRun>& stored(std::size_t begin);
 
  private:
+  // Elements of the grain as float64, whatever the operand is, into `to`.
+  void widen_operand(std::size_t operand, double* to) const;
+
   const Program& program_;
   const Tile& tile_;
   std::uint64_t offset_;  // in the tile, elements
   std::size_t count_;
   Workspace& space_;
-  std::vector<const float*> products_;  // null for stored operands
+  std::vector<const float*> products_;   // null for all other operands
+  std::vector<const double*> computed_;  // null for all other operands
   std::vector<const double*> pointers_;
   std::vector<StoredRun> runs_;
 };
@@ -81,8 +98,17 @@ class GrainView {
 // `finite_only`, elements that are NaN or Inf count as 0.
 void measure(GrainView& grain, bool finite_only, std::span<double> sums);
 
+// The same cell by cell, for a program that is solved by lines. `sums` are all of the program's
+// cells (CellGrams); with Lines::Rows those of the grain's rows are set, with Lines::Columns the
+// grain is added to those of its block: then one grain after the other, in order.
+void measure_lines(GrainView& grain, bool finite_only, std::span<double> sums);
+
 // The weighted sum of the grain, rounded to `dtype`, into `to`.
 RoundingCounts blend_grain(GrainView& grain, std::span<const double> coefficients, Dtype dtype,
+                           std::byte* to);
+
+// The same for a program that is solved by lines; `coefficients` are all of its cells'.
+RoundingCounts blend_lines(GrainView& grain, std::span<const double> coefficients, Dtype dtype,
                            std::byte* to);
 
 }  // namespace thorns

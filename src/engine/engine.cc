@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <mutex>
 
 #include "base/threads.h"
@@ -68,16 +69,16 @@ class Engine {
     for (current_ = 0; current_ < plan_.programs.size(); ++current_) {
       const Program& program = plan_.programs[current_];
       if (program.kind != ProgramKind::Blend) continue;
-      const Factors factors(program);
-      factor_bytes_ += factors.bytes_read();
+      const LoadedUpdates updates(program);
+      factor_bytes_ += updates.bytes_read();
       std::vector<double> sums = empty_sums(program);
       const std::size_t tiles = measured_tiles(program, plan_.memory).size();
       for (std::size_t t = 0; t < tiles; ++t) {
         const Tile tile = next_tile();
-        measure_tile(program, factors, tile, sums);
+        measure_tile(program, updates, tile, sums);
         reader_.release(tile);
       }
-      on_measured(current_, full_grams(program, sums));
+      on_measured(current_, cell_grams(program, std::move(sums)));
       report();
     }
     report();
@@ -89,17 +90,7 @@ class Engine {
     std::uint64_t bytes = 0;
     for (const Program& program : plan_.programs) {
       if (program.kind != ProgramKind::Blend) continue;
-      bytes += program.stored_bytes() + factor_bytes(program);
-    }
-    return bytes;
-  }
-
-  static std::uint64_t factor_bytes(const Program& program) {
-    std::uint64_t bytes = 0;
-    for (const Operand& operand : program.operands) {
-      if (!operand.is_product()) continue;
-      const auto tensors = operand.adapter->source().tensors();
-      bytes += tensors[operand.update->first].bytes() + tensors[operand.update->second].bytes();
+      bytes += program.stored_bytes() + program.update_bytes();
     }
     return bytes;
   }
@@ -109,23 +100,25 @@ class Engine {
     std::uint64_t bytes = reader_.bytes_to_read();
     for (std::size_t i = options_.first; i < plan_.programs.size(); ++i) {
       const Program& program = plan_.programs[i];
-      bytes += program.bytes() + (program.kind == ProgramKind::Blend ? factor_bytes(program) : 0);
+      bytes += program.bytes() + program.update_bytes();
     }
     return bytes;
   }
 
-  // Room for the sums of all grains.
+  // Room for the sums of all grains, or of all cells where lines are measured.
   static std::vector<double> empty_sums(const Program& program) {
-    return std::vector<double>(
-        static_cast<std::size_t>(grains_before(program, program.blocks.size())) *
-        pairs(program.operands.size()));
+    const std::size_t blocks = program.blocks.size();
+    const std::size_t parts = program.lines == Lines::None
+                                  ? static_cast<std::size_t>(grains_before(program, blocks))
+                                  : program.cells_before(blocks);
+    return std::vector<double>(parts * pairs(program.operands.size()));
   }
 
   // ------------------------------------------------------------ kinds of programs
 
   TensorFacts run_blend(const Program& program) {
-    const Factors factors(program);
-    factor_bytes_ += factors.bytes_read();
+    const LoadedUpdates updates(program);
+    factor_bytes_ += updates.bytes_read();
     const std::uint64_t keep = kept_tiles(program, plan_.memory);
     const std::size_t n = program.operands.size();
     std::vector<double> sums = empty_sums(program);
@@ -133,37 +126,66 @@ class Engine {
     const std::size_t measured = measured_tiles(program, plan_.memory).size();
     for (std::size_t t = 0; t < measured; ++t) {
       Tile tile = next_tile();
-      measure_tile(program, factors, tile, sums);
+      measure_tile(program, updates, tile, sums);
       if (kept.size() < keep && program.blocks[tile.block].written) {
         kept.push_back(std::move(tile));
       } else {
         reader_.release(tile);
       }
     }
-    const std::vector<std::vector<double>> grams = full_grams(program, sums);
+    const CellGrams grams = cell_grams(program, std::move(sums));
     Solution solution = solve(program, grams);
     TensorFacts facts;
     for (std::size_t i = 0; i < n; ++i) {
       double square = 0;
-      for (const std::vector<double>& gram : grams) square += gram[i * n + i];
+      for (std::size_t cell = 0; cell < program.cells_before(program.blocks.size()); ++cell) {
+        square += grams.of(cell)[pair_index(i, i, n)];
+      }
       facts.norms.push_back(std::sqrt(square));
     }
     const std::size_t written = written_tiles(program, plan_.memory).size();
     for (std::size_t t = 0; t < written; ++t) {
       const Tile tile = t < keep ? kept[t] : next_tile();
-      blend_tile(program, factors, tile, solution.coefficients[tile.block], facts);
+      blend_tile(program, updates, tile, solution.coefficients, facts);
     }
-    facts.coefficients =
-        solution.coefficients.empty() ? std::vector<double>(n, 0.0) : solution.coefficients.front();
-    if (solution.coefficients.size() > 1) facts.blocks = std::move(solution.coefficients);
+    report_coefficients(program, solution.coefficients, facts);
     facts.norm = solution.norm;
     facts.distances = std::move(solution.distances);
     facts.nodes = std::move(solution.nodes);
     return facts;
   }
 
+  // Per block, with the extremes where every line has its own.
+  static void report_coefficients(const Program& program, const std::vector<double>& cells,
+                                  TensorFacts& facts) {
+    const std::size_t n = program.operands.size();
+    std::vector<double> least(n, std::numeric_limits<double>::infinity());
+    std::vector<double> most(n, -std::numeric_limits<double>::infinity());
+    for (std::size_t b = 0; b < program.blocks.size() && program.blocks[b].written; ++b) {
+      std::vector<double>& mean = facts.blocks.emplace_back(n, 0.0);
+      const std::size_t first = program.cells_before(b);
+      const std::size_t count = program.cells_of(b);
+      for (std::size_t cell = first; cell < first + count; ++cell) {
+        for (std::size_t i = 0; i < n; ++i) {
+          const double value = cells[cell * n + i];
+          mean[i] += value;
+          least[i] = std::min(least[i], value);
+          most[i] = std::max(most[i], value);
+        }
+      }
+      if (count > 1) {
+        for (double& value : mean) value /= static_cast<double>(count);
+      }
+    }
+    facts.coefficients = facts.blocks.empty() ? std::vector<double>(n, 0.0) : facts.blocks.front();
+    if (facts.blocks.size() < 2) facts.blocks.clear();
+    if (program.lines == Lines::None) return;
+    facts.least = std::move(least);
+    facts.most = std::move(most);
+  }
+
   TensorFacts run_cast(const Program& program) {
-    const Factors none(program);
+    const LoadedUpdates none(program);
     TensorFacts facts;
     facts.coefficients = {1.0};
     const std::size_t tiles = written_tiles(program, plan_.memory).size();
@@ -232,11 +254,16 @@ class Engine {
     return tile;
   }
 
-  void measure_tile(const Program& program, const Factors& factors, const Tile& tile,
+  void measure_tile(const Program& program, const LoadedUpdates& updates, const Tile& tile,
                     std::vector<double>& sums) {
+    if (program.lines == Lines::Columns) return measure_columns(program, updates, tile, sums);
     const std::size_t n = program.operands.size();
     each_grain(program, tile, [&](std::uint64_t offset, std::size_t count, std::size_t worker) {
-      GrainView grain(program, factors, tile, offset, count, workspaces_[worker]);
+      GrainView grain(program, updates, tile, offset, count, workspaces_[worker]);
+      if (program.lines == Lines::Rows) {
+        measure_rows(program, grain, sums);
+        return;
+      }
       const std::uint64_t in_block = tile.first - program.blocks[tile.block].first + offset;
       const auto grain_index = static_cast<std::size_t>(grains_before(program, tile.block) +
                                                         in_block / grain_elements(program));
@@ -251,16 +278,59 @@ class Engine {
     });
   }
 
-  void blend_tile(const Program& program, const Factors& factors, const Tile& tile,
+  // Every row on its own. The rows of a grain are whole.
+  void measure_rows(const Program& program, GrainView& grain, std::vector<double>& sums) {
+    measure_lines(grain, false, sums);
+    const std::size_t n = program.operands.size();
+    const std::size_t first = static_cast<std::size_t>(grain.first() / program.columns());
+    const std::size_t rows = grain.count() / static_cast<std::size_t>(program.columns());
+    for (std::size_t row = first; row < first + rows; ++row) {
+      for (std::size_t i = 0; i < n; ++i) {
+        if (std::isfinite(sums[row * pairs(n) + pair_index(i, i, n)])) continue;
+        if (!options_.allow_nonfinite) fail_at_input(program, grain.first(), grain, i);
+        return measure_lines(grain, true, sums);
+      }
+    }
+  }
+
+  // Columns are added up through the whole tensor: one grain after the other, by this thread.
+  void measure_columns(const Program& program, const LoadedUpdates& updates, const Tile& tile,
+                       std::vector<double>& sums) {
+    const std::size_t n = program.operands.size();
+    const std::uint64_t step = grain_elements(program);
+    for (std::uint64_t offset = 0; offset < tile.count; offset += step) {
+      const auto count = static_cast<std::size_t>(std::min(step, tile.count - offset));
+      GrainView grain(program, updates, tile, offset, count, workspaces_[0]);
+      bool finite = true;
+      for (std::size_t begin = 0; begin < count; begin += kChunk) {
+        const std::size_t run = std::min(kChunk, count - begin);
+        const auto& vectors = grain.chunk(begin, run, GrainView::As::Measured);
+        for (std::size_t i = 0; i < n; ++i) {
+          if (std::all_of(vectors[i], vectors[i] + run, [](double x) { return std::isfinite(x); }))
+            continue;
+          if (!options_.allow_nonfinite) fail_at_input(program, grain.first(), grain, i);
+          finite = false;
+        }
+      }
+      measure_lines(grain, !finite, sums);
+    }
+  }
+
+  void blend_tile(const Program& program, const LoadedUpdates& updates, const Tile& tile,
                   const std::vector<double>& coefficients, TensorFacts& facts) {
     const std::size_t slot = outbox_.take_slot();
     std::byte* const to = outbox_.data(slot);
     std::mutex mutex;
     RoundingCounts total;
+    const std::size_t n = program.operands.size();
     each_grain(program, tile, [&](std::uint64_t offset, std::size_t count, std::size_t worker) {
-      GrainView grain(program, factors, tile, offset, count, workspaces_[worker]);
+      GrainView grain(program, updates, tile, offset, count, workspaces_[worker]);
+      std::byte* const target = to + offset * size_of(program.dtype);
       const RoundingCounts counts =
-          blend_grain(grain, coefficients, program.dtype, to + offset * size_of(program.dtype));
+          program.lines == Lines::None
+              ? blend_grain(grain, std::span(coefficients).subspan(tile.block * n, n),
+                            program.dtype, target)
+              : blend_lines(grain, coefficients, program.dtype, target);
       const std::lock_guard lock(mutex);
       total.rounded += counts.rounded;
       total.clipped += counts.clipped;
@@ -284,22 +354,18 @@ class Engine {
 
   // ------------------------------------------------------------ numbers
 
-  // Grains are added up in their order, whatever thread measured them; one matrix per block.
-  static std::vector<std::vector<double>> full_grams(const Program& program,
-                                                     const std::vector<double>& sums) {
+  // Grains are added up in their order, whatever thread measured them; one matrix per cell.
+  static CellGrams cell_grams(const Program& program, std::vector<double> sums) {
     const std::size_t n = program.operands.size();
-    std::vector<std::vector<double>> grams;
+    if (program.lines != Lines::None) return {n, std::move(sums)};
+    CellGrams grams{n, {}};
     for (std::size_t b = 0; b < program.blocks.size(); ++b) {
       std::vector<double> totals(pairs(n), 0.0);
       for (std::uint64_t g = grains_before(program, b); g < grains_before(program, b + 1); ++g) {
         const double* const grain = sums.data() + static_cast<std::size_t>(g) * pairs(n);
         for (std::size_t pair = 0; pair < pairs(n); ++pair) totals[pair] += grain[pair];
       }
-      std::vector<double>& gram = grams.emplace_back(n * n);
-      for (std::size_t i = 0; i < n; ++i) {
-        for (std::size_t j = i; j < n; ++j)
-          gram[i * n + j] = gram[j * n + i] = totals[pair_index(i, j, n)];
-      }
+      grams.products.insert(grams.products.end(), totals.begin(), totals.end());
     }
     return grams;
   }

@@ -11,6 +11,7 @@
 #include <span>
 #include <vector>
 
+#include "engine/solve.h"
 #include "plan/plan.h"
 #include "plan/sink.h"
 #include "thorns/observer.h"
@@ -32,9 +33,8 @@ struct EngineFacts {
 EngineFacts run(const Plan& plan, Sink& sink, Observer& observer, const EngineOptions& options);
 
 // Called for every Blend program of the plan, in order, by the thread that called `survey`: its
-// inner products as `solve` takes them, per block the n x n of its operands.
-using OnMeasured =
-    std::function<void(std::size_t program, std::span<const std::vector<double>> grams)>;
+// inner products as `solve` takes them.
+using OnMeasured = std::function<void(std::size_t program, const CellGrams& grams)>;
 
 // The first sweep alone: reads and measures every Blend program, writes nothing. Bytes read. Throws
 // NonFinite, Cancelled, and what the sources throw.

@@ -1,58 +1,92 @@
 #include "engine/solve.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <optional>
 #include <utility>
+
+#include "kernel/kernels.h"
+#include "thorns/error.h"
 
 namespace thorns {
 namespace {
 
 using Vector = std::vector<double>;  // coefficients over the operands
 
-double inner(const Vector& x, const Vector& y, std::span<const double> gram) {
-  const std::size_t n = x.size();
-  double sum = 0;
-  for (std::size_t i = 0; i < n; ++i) {
-    if (x[i] == 0) continue;
-    double row = 0;
-    for (std::size_t j = 0; j < n; ++j) row += gram[i * n + j] * y[j];
-    sum += x[i] * row;
-  }
-  return sum;
-}
-
-void add(Vector& to, double scale, const Vector& from) {
-  for (std::size_t i = 0; i < to.size(); ++i) to[i] += scale * from[i];
-}
-
-// A node: its coefficients in every block that it has.
-using Point = std::vector<std::optional<Vector>>;
+// A node: its coefficients in every cell of the blocks that it has.
+struct Point {
+  std::vector<bool> present;  // by block
+  Vector values;              // cells x operands
+};
 
 class Solver {
  public:
-  Solver(const Program& program, std::span<const Vector> grams)
-      : program_(program), grams_(grams), n_(program.operands.size()) {}
+  Solver(const Program& program, const CellGrams& grams)
+      : program_(program), grams_(grams), n_(program.operands.size()) {
+    for (std::size_t b = 0; b <= program.blocks.size(); ++b) {
+      first_cell_.push_back(program.cells_before(b));
+    }
+  }
 
   Solution run() {
     for (const ProgramNode& node : program_.nodes) {
-      points_.push_back(node.sum ? solve_sum(*node.sum) : solve_method(*node.method));
+      if (node.sum) {
+        points_.push_back(solve_sum(*node.sum));
+      } else if (node.method) {
+        points_.push_back(solve_method(*node.method));
+      } else if (node.map) {
+        points_.push_back(solve_map(*node.map));
+      } else {
+        points_.push_back(solve_norm(*node.norm));
+      }
     }
+    const Point& result = points_.back();
     double square = 0;
-    for (std::size_t b = 0; b < grams_.size(); ++b) {
-      if (!program_.blocks[b].written) break;
-      const Vector& x = *points_.back()[b];
-      solution_.coefficients.push_back(x);
-      square += inner(x, x, grams_[b]);
+    for (std::size_t b = 0; b < blocks() && program_.blocks[b].written; ++b) {
+      for (std::size_t cell = first_cell_[b]; cell < first_cell_[b + 1]; ++cell) {
+        square += inner(at(result, cell), at(result, cell), cell);
+      }
     }
     solution_.norm = std::sqrt(std::max(0.0, square));
     for (std::size_t i = 0; i < n_; ++i) solution_.distances.push_back(distance(i));
+    solution_.coefficients = std::move(points_.back().values);
     return std::move(solution_);
   }
 
  private:
+  std::size_t blocks() const { return program_.blocks.size(); }
   bool is_zero_rule() const { return program_.vocabulary == VocabularyRule::Zero; }
+  const double* at(const Point& point, std::size_t cell) const {
+    return point.values.data() + cell * n_;
+  }
+  double* at(Point& point, std::size_t cell) const { return point.values.data() + cell * n_; }
+
+  Point empty_point() const {
+    Point point;
+    point.present.assign(blocks(), false);
+    point.values.assign(first_cell_.back() * n_, 0.0);
+    return point;
+  }
+
+  double inner(const double* x, const double* y, std::size_t cell) const {
+    const double* const gram = grams_.of(cell);
+    double sum = 0;
+    for (std::size_t i = 0; i < n_; ++i) {
+      if (x[i] == 0) continue;
+      double row = 0;
+      for (std::size_t j = 0; j < n_; ++j) {
+        row += gram[i <= j ? pair_index(i, j, n_) : pair_index(j, i, n_)] * y[j];
+      }
+      sum += x[i] * row;
+    }
+    return sum;
+  }
+
+  void add(double* to, double scale, const double* from) const {
+    for (std::size_t i = 0; i < n_; ++i) to[i] += scale * from[i];
+  }
 
   // From the result to an operand, over the written blocks that both have.
   double distance(std::size_t operand) const {
@@ -60,39 +94,46 @@ class Solver {
       return std::numeric_limits<double>::quiet_NaN();
     }
     double square = 0;
-    for (std::size_t b = 0; b < solution_.coefficients.size(); ++b) {
+    Vector difference(n_);
+    for (std::size_t b = 0; b < blocks() && program_.blocks[b].written; ++b) {
       if (!program_.blocks[b].has(program_.operands[operand])) continue;
-      Vector difference = solution_.coefficients[b];
-      difference[operand] -= 1;
-      square += inner(difference, difference, grams_[b]);
+      for (std::size_t cell = first_cell_[b]; cell < first_cell_[b + 1]; ++cell) {
+        std::copy_n(at(points_.back(), cell), n_, difference.begin());
+        difference[operand] -= 1;
+        square += inner(difference.data(), difference.data(), cell);
+      }
     }
     return std::sqrt(std::max(0.0, square));
   }
 
   Point solve_sum(const SumNode& sum) const {
-    Point point(grams_.size());
-    for (std::size_t b = 0; b < grams_.size(); ++b) {
-      Vector x(n_, 0.0);
+    Point point = empty_point();
+    for (std::size_t b = 0; b < blocks(); ++b) {
       bool whole = true;
       for (const SumNode::Term& term : sum.terms) {
         const bool present = term.is_operand ? program_.blocks[b].has(program_.operands[term.index])
-                                             : points_[term.index][b].has_value();
+                                             : points_[term.index].present[b];
         whole = whole && present;
-        if (!present) continue;
-        if (term.is_operand) {
-          x[term.index] += term.scale;
-        } else {
-          add(x, term.scale, *points_[term.index][b]);
+      }
+      if (!whole && !is_zero_rule()) continue;
+      point.present[b] = true;
+      for (std::size_t cell = first_cell_[b]; cell < first_cell_[b + 1]; ++cell) {
+        for (const SumNode::Term& term : sum.terms) {
+          if (term.is_operand) {
+            if (!program_.blocks[b].has(program_.operands[term.index])) continue;
+            at(point, cell)[term.index] += term.scale;
+          } else if (points_[term.index].present[b]) {
+            add(at(point, cell), term.scale, at(points_[term.index], cell));
+          }
         }
       }
-      if (whole || is_zero_rule()) point[b] = std::move(x);
     }
     return point;
   }
 
   bool all_have(const MethodNode& node, std::size_t block) const {
     return std::all_of(node.models.begin(), node.models.end(),
-                       [&](std::size_t model) { return points_[model][block].has_value(); });
+                       [&](std::size_t model) { return points_[model].present[block]; });
   }
 
   Point solve_method(const MethodNode& node) {
@@ -101,9 +142,12 @@ class Solver {
     for (std::size_t i = 0; i < models; ++i) {
       for (std::size_t j = i; j < models; ++j) {
         double product = 0;
-        for (std::size_t b = 0; b < grams_.size(); ++b) {
+        for (std::size_t b = 0; b < blocks(); ++b) {
           if (!all_have(node, b)) continue;
-          product += inner(*points_[node.models[i]][b], *points_[node.models[j]][b], grams_[b]);
+          for (std::size_t cell = first_cell_[b]; cell < first_cell_[b + 1]; ++cell) {
+            product +=
+                inner(at(points_[node.models[i]], cell), at(points_[node.models[j]], cell), cell);
+          }
         }
         // A square is never negative, whatever rounding says.
         products[i * models + j] = products[j * models + i] =
@@ -113,25 +157,27 @@ class Solver {
     const Coefficients found =
         node.method->coefficients(Gram(products, models), node.weights, node.parameters);
     solution_.nodes.push_back({node.recipe_node, found.values, found.angle, found.fell_back});
-    Point point(grams_.size());
-    for (std::size_t b = 0; b < grams_.size(); ++b) {
+    Point point = empty_point();
+    for (std::size_t b = 0; b < blocks(); ++b) {
       if (all_have(node, b)) {
-        point[b] = combine(node, found.values, b);
+        combine(node, found.values, b, point);
       } else if (program_.vocabulary == VocabularyRule::Union) {
         const Vector shares = shares_of(node, b);
-        if (!shares.empty()) point[b] = combine(node, shares, b);
+        if (!shares.empty()) combine(node, shares, b, point);
       }
     }
     return point;
   }
 
-  Vector combine(const MethodNode& node, const Vector& values, std::size_t block) const {
-    Vector x(n_, 0.0);
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      const std::optional<Vector>& model = points_[node.models[i]][block];
-      if (model) add(x, values[i], *model);
+  void combine(const MethodNode& node, const Vector& values, std::size_t block,
+               Point& point) const {
+    point.present[block] = true;
+    for (std::size_t cell = first_cell_[block]; cell < first_cell_[block + 1]; ++cell) {
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        const Point& model = points_[node.models[i]];
+        if (model.present[block]) add(at(point, cell), values[i], at(model, cell));
+      }
     }
-    return x;
   }
 
   // The weights of the models that have the block, among themselves; empty where none has it.
@@ -140,7 +186,7 @@ class Solver {
     double sum = 0;
     double count = 0;
     for (std::size_t i = 0; i < shares.size(); ++i) {
-      if (!points_[node.models[i]][block]) continue;
+      if (!points_[node.models[i]].present[block]) continue;
       shares[i] = node.weights[i];
       sum += shares[i];
       ++count;
@@ -149,22 +195,74 @@ class Solver {
     // One model's rows are taken as they are, whatever its weight; so are equal shares of several
     // whose weights cancel out.
     for (std::size_t i = 0; i < shares.size(); ++i) {
-      if (!points_[node.models[i]][block]) continue;
+      if (!points_[node.models[i]].present[block]) continue;
       shares[i] = count == 1 || sum == 0 ? 1 / count : shares[i] / sum;
     }
     return shares;
   }
 
+  Point solve_map(const MapNode& node) const {
+    const Point& model = points_[node.model];
+    Point point = empty_point();
+    point.present = model.present;
+    for (std::size_t cell = 0; cell < first_cell_.back(); ++cell) {
+      for (const MapNode::Image& image : node.images) {
+        at(point, cell)[image.to] += at(model, cell)[image.from];
+      }
+    }
+    return point;
+  }
+
+  // The lines of a block with Lines::Rows are its own; those with Lines::Columns pass through all
+  // blocks.
+  Point solve_norm(const NormNode& node) const {
+    const auto& change = static_cast<const NormChange&>(*node.update->change);
+    const Vector norms = change.load(node.adapter->source());
+    Point point = points_[node.model];
+    const std::size_t columns =
+        program_.lines == Lines::Columns ? program_.cells_of(0) : norms.size();
+    Vector squares(norms.size(), 0.0);
+    const auto each = [&](auto body) {
+      for (std::size_t b = 0; b < blocks(); ++b) {
+        if (!point.present[b]) continue;
+        for (std::size_t cell = first_cell_[b]; cell < first_cell_[b + 1]; ++cell) {
+          const std::size_t line = program_.lines == Lines::Columns ? cell % columns : cell;
+          // Rows that only a longer model has are none of the adapter's.
+          if (line < norms.size()) body(cell, line);
+        }
+      }
+    };
+    each([&](std::size_t cell, std::size_t line) {
+      squares[line] += inner(at(point, cell), at(point, cell), cell);
+    });
+    for (std::size_t line = 0; line < norms.size(); ++line) {
+      if (squares[line] > 0) continue;
+      throw Error(
+          ErrorCode::NonFinite,
+          fmt::format("`{}` scales every {} of `{}` to a norm, but {} {} is zero", node.label,
+                      program_.lines == Lines::Rows ? "row" : "column", program_.tensor,
+                      program_.lines == Lines::Rows ? "row" : "column", line),
+          TensorPlace{program_.tensor},
+          "the adapter and the model do not belong together, or the model is damaged");
+    }
+    each([&](std::size_t cell, std::size_t line) {
+      const double scale = norms[line] / std::sqrt(squares[line]);
+      for (std::size_t i = 0; i < n_; ++i) at(point, cell)[i] *= scale;
+    });
+    return point;
+  }
+
   const Program& program_;
-  std::span<const Vector> grams_;
+  const CellGrams& grams_;
   std::size_t n_;
+  std::vector<std::size_t> first_cell_;  // by block, and the end of the last
   std::vector<Point> points_;
   Solution solution_;
 };
 
 }  // namespace
 
-Solution solve(const Program& program, std::span<const std::vector<double>> grams) {
+Solution solve(const Program& program, const CellGrams& grams) {
   return Solver(program, grams).run();
 }
 

@@ -9,21 +9,33 @@
 
 namespace thorns {
 
-struct Solution {
-  std::vector<std::vector<double>> coefficients;  // per block, of the program's operands
-  double norm = 0.0;                              // of the weighted sum
-  std::vector<double> distances;                  // from it to every operand, as in TensorFacts
-  std::vector<NodeFacts> nodes;                   // one per method node, in program order
+// The inner products of a program's operands in every cell (Program::cells_of): per cell the pairs
+// i <= j in the order of pair_index (kernel/kernels.h).
+struct CellGrams {
+  std::size_t operands = 0;
+  std::vector<double> products;  // cells x pairs
+
+  const double* of(std::size_t cell) const {
+    return products.data() + cell * (operands * (operands + 1) / 2);
+  }
 };
 
-// `grams`: per block the n x n inner products of the program's operands, row-major. The inner
-// product of two nodes with coefficient vectors x and y is x^T G y, so every node is solved without
-// touching a tensor again.
+struct Solution {
+  std::vector<double> coefficients;  // per cell, of the program's operands
+  double norm = 0.0;                 // of the weighted sum
+  std::vector<double> distances;     // from it to every operand, as in TensorFacts
+  std::vector<NodeFacts> nodes;      // one per method node, in program order
+};
+
+// The inner product of two nodes with coefficient vectors x and y in a cell is x^T G y, so every
+// node is solved without touching a tensor again; a method's models are measured over all cells.
 //
 // Where vocabularies differ, a node has some blocks and lacks others. A method measures its models
 // over the blocks that all of them have, and is applied there. In the other blocks the models that
 // have them are added up by their weights (Union), or nothing is left (Truncate). Under Zero a node
 // has every block, as zeros where its models lack it.
-Solution solve(const Program& program, std::span<const std::vector<double>> grams);
+//
+// Throws NonFinite where a line that is to be scaled to a norm is zero.
+Solution solve(const Program& program, const CellGrams& grams);
 
 }  // namespace thorns

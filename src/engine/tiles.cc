@@ -77,7 +77,7 @@ bool TileReader::start_load() {
   free_.pop_back();
   const std::byte* at = slots_.data() + pending->tile.slot * plan_.memory.slot_bytes;
   for (const Operand& operand : program.operands) {
-    if (operand.is_product() || !program.blocks[load.span.block].has(operand)) {
+    if (!operand.is_stored() || !program.blocks[load.span.block].has(operand)) {
       pending->tile.operands.push_back(nullptr);
       ++pending->finished;
       continue;
@@ -94,7 +94,7 @@ void TileReader::advise(std::size_t load) {
   const Program& program = plan_.programs[loads_[load].program];
   const TileSpan& span = loads_[load].span;
   for (const Operand& operand : program.operands) {
-    if (operand.is_product() || !program.blocks[span.block].has(operand)) continue;
+    if (!operand.is_stored() || !program.blocks[span.block].has(operand)) continue;
     operand.source->will_need(operand.tensor, span.first, span.count);
   }
 }

@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "insight/brief.h"
 #include "insight/points.h"
+#include "kernel/kernels.h"
 
 namespace thorns {
 namespace {
@@ -48,7 +49,32 @@ WeightSurvey::WeightSurvey(const Plan& plan)
   }
 }
 
-void WeightSurvey::add(std::size_t program, std::span<const std::vector<double>> grams) {
+namespace {
+
+// The n x n inner products over the first block, in which all operands have a part.
+std::vector<double> first_block(const Program& program, const CellGrams& grams) {
+  const std::size_t n = grams.operands;
+  std::vector<double> full(n * n, 0.0);
+  for (std::size_t cell = 0; cell < program.cells_before(1); ++cell) {
+    for (std::size_t i = 0; i < n; ++i) {
+      for (std::size_t j = i; j < n; ++j) full[i * n + j] += grams.of(cell)[pair_index(i, j, n)];
+    }
+  }
+  for (std::size_t i = 0; i < n; ++i) {
+    for (std::size_t j = 0; j < i; ++j) full[i * n + j] = full[j * n + i];
+  }
+  return full;
+}
+
+// Whether every node is a sum or a blend, so that what a fold adds is one vector.
+bool is_span(const Program& program) {
+  return std::all_of(program.nodes.begin(), program.nodes.end(),
+                     [](const ProgramNode& node) { return node.sum || node.method; });
+}
+
+}  // namespace
+
+void WeightSurvey::add(std::size_t program, const CellGrams& grams) {
   const Program& made = plan_.programs[program];
   const Solution solution = solve(made, grams);
   ++tensors_;
@@ -56,8 +82,9 @@ void WeightSurvey::add(std::size_t program, std::span<const std::vector<double>>
     if (!node.angle) continue;
     angles_[node.recipe_node].push_back({*node.angle, made.shape.size() > 1, node.fell_back});
   }
-  add_leaves(made, grams.front());
-  add_folds(made, grams.front(), solution);
+  const std::vector<double> gram = first_block(made, grams);
+  add_leaves(made, gram);
+  if (is_span(made)) add_folds(made, gram, solution);
 }
 
 void WeightSurvey::add_leaves(const Program& program, std::span<const double> gram) {

@@ -23,7 +23,7 @@ class WeightSurvey {
   explicit WeightSurvey(const Plan& plan);
 
   // What `survey` of the engine measured of one program. Linear in its nodes and operands.
-  void add(std::size_t program, std::span<const std::vector<double>> grams);
+  void add(std::size_t program, const CellGrams& grams);
 
   std::uint64_t tensors() const { return tensors_; }
   std::vector<FoldMeasure> folds() const;

@@ -74,7 +74,7 @@ std::string layout_hash(const Plan& plan) {
     for (const Operand& operand : program.operands) {
       const double scale = operand.update == nullptr ? 1.0 : operand.update->scale;
       add(fmt::format("{} {} {} {} {}\n", static_cast<int>(program.kind), operand.label,
-                      to_string(operand.dtype), operand.transposed,
+                      to_string(operand.dtype), operand.base.transposed,
                       std::bit_cast<std::uint64_t>(scale)));
     }
   }
@@ -125,9 +125,10 @@ std::optional<NodeFacts> node_of(const Json& json, const Recipe& recipe) {
   return facts;
 }
 
-// [sha256, coefficients, blocks, norms, distances, [norm], nodes, rounded, clipped, nonfinite]
+// [sha256, coefficients, blocks, norms, distances, [norm], nodes, rounded, clipped, nonfinite,
+// least, most]
 std::optional<JournalEntry> entry_of(const Json& json, const Plan& plan, const Program& program) {
-  if (!json.is_array() || json.size() != 10 || !json[0].is_string()) return std::nullopt;
+  if (!json.is_array() || json.size() != 12 || !json[0].is_string()) return std::nullopt;
   JournalEntry entry;
   TensorFacts& facts = entry.facts;
   entry.sha256 = json[0].get<std::string>();
@@ -135,7 +136,10 @@ std::optional<JournalEntry> entry_of(const Json& json, const Plan& plan, const P
   const auto norms = numbers_of(json[3]);
   const auto distances = numbers_of(json[4]);
   const auto norm = numbers_of(json[5]);
+  const auto least = numbers_of(json[10]);
+  const auto most = numbers_of(json[11]);
   if (!coefficients || !norms || !distances || !norm || norm->size() != 1) return std::nullopt;
+  if (!least || !most || least->size() != most->size()) return std::nullopt;
   if (!json[2].is_array() || json[2].size() > program.blocks.size()) return std::nullopt;
   if (!json[2].empty() && (program.shape.empty() || program.elements == 0)) return std::nullopt;
   for (const Json& block : json[2]) {
@@ -156,6 +160,8 @@ std::optional<JournalEntry> entry_of(const Json& json, const Plan& plan, const P
   facts.coefficients = *coefficients;
   facts.norms = *norms;
   facts.distances = *distances;
+  facts.least = *least;
+  facts.most = *most;
   facts.norm = norm->front();
   facts.rounded = *rounded;
   facts.clipped = *clipped;
@@ -237,7 +243,7 @@ std::string journal_line(const TensorFacts& facts, const std::string& sha256) {
   const Json json =
       Json::array({sha256, bits_json(facts.coefficients), blocks, bits_json(facts.norms),
                    bits_json(facts.distances), bits_json({facts.norm}), nodes, facts.rounded,
-                   facts.clipped, facts.nonfinite});
+                   facts.clipped, facts.nonfinite, bits_json(facts.least), bits_json(facts.most)});
   return json.dump() + '\n';
 }
 

@@ -181,9 +181,13 @@ std::string ManifestWriter::source_json(const Operand& operand, const TensorFact
   const auto at = [&](const std::vector<double>& numbers) {
     return index < numbers.size() ? json_number(numbers[index]) : std::string("null");
   };
+  std::string range;
+  if (!facts.least.empty()) {
+    range = fmt::format(R"(, "least": {}, "most": {})", at(facts.least), at(facts.most));
+  }
   return fmt::format(
-      R"({{"label": {}, "dtype": "{}", "coefficient": {}, "norm": {}, "distance": {}}})",
-      json_string(filter_(operand.label)), to_string(operand.dtype), at(facts.coefficients),
+      R"({{"label": {}, "dtype": "{}", "coefficient": {}{}, "norm": {}, "distance": {}}})",
+      json_string(filter_(operand.label)), to_string(operand.dtype), at(facts.coefficients), range,
       at(facts.norms), at(facts.distances));
 }
 
@@ -252,6 +256,7 @@ std::uint64_t manifest_bound(const Plan& plan, std::span<const WrittenFile> file
     facts.coefficients.assign(program.operands.size(), kLongestDouble);
     facts.norms = facts.coefficients;
     facts.distances = facts.coefficients;
+    if (program.lines != Lines::None) facts.least = facts.most = facts.coefficients;
     const auto written = std::count_if(program.blocks.begin(), program.blocks.end(),
                                        [](const Block& block) { return block.written; });
     if (written > 1) facts.blocks.assign(static_cast<std::size_t>(written), facts.coefficients);

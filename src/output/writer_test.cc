@@ -396,7 +396,7 @@ TEST(CheckpointWriter, StartsAnewAndSaysWhyWhereTheMergeIsAnother) {
             }},
            {"laid out or made otherwise",
             [](Plan&plan, OutputOptions&, const OutFolder&) {
-              plan.programs[3].operands[0].transposed = true;
+              plan.programs[3].operands[0].base.transposed = true;
             }},
            {"its journal cannot be read",
             [](Plan&, OutputOptions&, const OutFolder&folder) {

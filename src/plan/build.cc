@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <set>
 
+#include "plan/memory.h"
 #include "thorns/error.h"
 
 namespace thorns {
@@ -41,9 +42,9 @@ class Builder {
 
   std::size_t add_operand(const Operand& operand) {
     const auto same = [&](const Operand& other) {
-      return other.is_product() || operand.is_product()
-                 ? other.update == operand.update && other.adapter == operand.adapter
-                 : other.source == operand.source && other.tensor == operand.tensor;
+      if (other.update != operand.update || other.adapter != operand.adapter) return false;
+      return operand.is_stored() ? other.source == operand.source && other.tensor == operand.tensor
+                                 : other.mapped == operand.mapped;
     };
     const auto at = std::find_if(program_.operands.begin(), program_.operands.end(), same);
     if (at != program_.operands.end())
@@ -91,15 +92,27 @@ class Builder {
   }
 
   std::size_t add_fold(std::size_t index, const FoldNode& fold) {
-    std::size_t current = add_node(fold.model);
+    const std::size_t base = add_node(fold.model);
     const FoldUpdates& updates = shop_.folds.at(index);
-    const auto add_all = [&](const std::string& tensor) {
+    std::vector<const ResolvedUpdate*> all;
+    const auto collect = [&](const std::string& tensor) {
       const auto [begin, end] = updates.equal_range(tensor);
-      for (auto at = begin; at != end; ++at) current = add_update(current, index, at->second);
+      for (auto at = begin; at != end; ++at) all.push_back(&at->second);
     };
-    if (const auto embedding = shared_embedding(fold.model)) add_all(*embedding);
-    add_all(program_.tensor);
-    return current;
+    if (const auto embedding = shared_embedding(fold.model)) collect(*embedding);
+    collect(program_.tensor);
+    // A weight scales what the adapter changes: a sum's terms at once, anything else by going that
+    // part of the way from the model to the changed one.
+    const bool additive = std::all_of(all.begin(), all.end(), [](const ResolvedUpdate* resolved) {
+      return resolved->update->kind != UpdateKind::Map &&
+             resolved->update->kind != UpdateKind::Normalise;
+    });
+    std::size_t current = base;
+    for (const ResolvedUpdate* resolved : all) {
+      current = add_update(current, index, additive ? fold.weight : 1.0, *resolved);
+    }
+    if (additive || fold.weight == 1.0) return current;
+    return push(SumNode{{{false, base, 1.0 - fold.weight}, {false, current, fold.weight}}, index});
   }
 
   // The embedding that is the head at hand in all models below: what is folded into it changes
@@ -115,36 +128,148 @@ class Builder {
     return shared;
   }
 
-  // W + weight * scale * D, or for a replacement (1 - weight) * W + weight * R: a weight scales
-  // what the adapter changes.
-  std::size_t add_update(std::size_t base, std::size_t index, const ResolvedUpdate& resolved) {
-    const auto& fold = std::get<FoldNode>(recipe_.nodes[index].node);
+  std::size_t add_update(std::size_t base, std::size_t index, double weight,
+                         const ResolvedUpdate& resolved) {
     const Update& update = *resolved.update;
-    const Adapter& adapter = *(*shop_.adapters)[fold.adapter];
-    const std::string& name = recipe_.adapters[fold.adapter].name;
+    const std::size_t adapter_index = std::get<FoldNode>(recipe_.nodes[index].node).adapter;
+    const Adapter& adapter = *(*shop_.adapters)[adapter_index];
     Operand operand;
     operand.adapter = &adapter;
-    const auto tensors = adapter.source().tensors();
-    if (update.kind == UpdateKind::LowRank) {
-      operand.update = &update;
-      operand.elements = (tensors[update.first].elements / update.rank) *
-                         (tensors[update.second].elements / update.rank);
-      operand.transposed = resolved.transposed;
-      operand.label = name;
-      const std::size_t vector = add_operand(operand);
-      return push(SumNode{{{false, base, 1.0}, {true, vector, fold.weight * update.scale}}, index});
+    operand.label = recipe_.adapters[adapter_index].name;
+    operand.base = resolved.base;
+    operand.elements = resolved.base.elements();
+    switch (update.kind) {
+      case UpdateKind::LowRank:
+      case UpdateKind::Generate:
+        operand.update = &update;
+        return add_term(index, base, operand, weight * update.scale);
+      case UpdateKind::Add:
+        set_stored(operand, adapter.source(), update.first);
+        return add_term(index, base, operand, weight * update.scale);
+      case UpdateKind::Replace: {
+        set_stored(operand, adapter.source(), update.first);
+        const std::size_t vector = add_operand(operand);
+        if (weight == 1.0) return push(SumNode{{{true, vector, 1.0}}, index});
+        return push(SumNode{{{false, base, 1.0 - weight}, {true, vector, weight}}, index});
+      }
+      case UpdateKind::Map:
+        operand.update = &update;
+        return add_map(base, operand);
+      case UpdateKind::Normalise:
+        break;
     }
-    operand.source = &adapter.source();
-    operand.tensor = update.first;
-    operand.dtype = tensors[update.first].dtype;
-    operand.elements = tensors[update.first].elements;
-    operand.label = name;
-    const std::size_t vector = add_operand(operand);
-    if (update.kind == UpdateKind::Add) {
-      return push(SumNode{{{false, base, 1.0}, {true, vector, fold.weight * update.scale}}, index});
+    return add_norm(base, operand, update);
+  }
+
+  static void set_stored(Operand& operand, const TensorSource& source, std::size_t tensor) {
+    operand.source = &source;
+    operand.tensor = tensor;
+    operand.dtype = source.tensors()[tensor].dtype;
+    operand.elements = source.tensors()[tensor].elements;
+  }
+
+  std::size_t add_term(std::size_t index, std::size_t base, const Operand& operand, double scale) {
+    return push(SumNode{{{false, base, 1.0}, {true, add_operand(operand), scale}}, index});
+  }
+
+  [[noreturn]] void refuse(const std::string& what, const std::string& hint) const {
+    throw Error(ErrorCode::Unsupported, what, TensorPlace{program_.tensor}, hint);
+  }
+
+  std::size_t add_map(std::size_t base, Operand image) {
+    const auto& change = static_cast<const MapChange&>(*image.update->change);
+    if (!change.elementwise()) {
+      if (image.base.columns() > kMostGrain) {
+        refuse(fmt::format("`{}` mixes the elements of a row, and a row of this tensor has {}",
+                           image.label, image.base.columns()),
+               fmt::format("rows of at most {} elements can be mixed", kMostGrain));
+      }
+      if (has_norm_below(base, Lines::Columns)) refuse_axes(image.label);
     }
-    if (fold.weight == 1.0) return push(SumNode{{{true, vector, 1.0}}, index});
-    return push(SumNode{{{false, base, 1.0 - fold.weight}, {true, vector, fold.weight}}, index});
+    MapNode node;
+    node.model = base;
+    node.update = image.update;
+    node.label = image.label;
+    for (const std::size_t from : operands_below(base)) {
+      image.mapped = from;
+      image.elements = program_.operands[from].elements;
+      image.label = fmt::format("{}[{}]", program_.operands[from].label, node.label);
+      node.images.push_back({from, add_operand(image)});
+    }
+    ProgramNode made;
+    made.map = std::move(node);
+    return push(std::move(made));
+  }
+
+  std::size_t add_norm(std::size_t base, const Operand& operand, const Update& update) {
+    const auto& change = static_cast<const NormChange&>(*update.change);
+    const Lines axis = change.by_column(operand.base) ? Lines::Columns : Lines::Rows;
+    if (program_.lines != Lines::None && program_.lines != axis) refuse_axes(operand.label);
+    if (axis == Lines::Rows && operand.base.columns() > kMostGrain) {
+      refuse(fmt::format("`{}` scales whole rows, and a row of this tensor has {} elements",
+                         operand.label, operand.base.columns()),
+             fmt::format("rows of at most {} elements can be scaled", kMostGrain));
+    }
+    program_.lines = axis;
+    ProgramNode made;
+    made.norm = NormNode{base, operand.adapter, &update, operand.label};
+    return push(std::move(made));
+  }
+
+  [[noreturn]] void refuse_axes(const std::string& label) const {
+    refuse(fmt::format("`{}` works along one axis of this tensor, what is folded or merged with it "
+                       "scales the lines of the other",
+                       label),
+           "fold one of the two into its model in a merge of its own");
+  }
+
+  // Operands that may have a part in a node.
+  std::set<std::size_t> operands_below(std::size_t node) const {
+    std::set<std::size_t> found;
+    for (const std::size_t below : nodes_below(node, false)) {
+      if (const auto& sum = program_.nodes[below].sum) {
+        for (const SumNode::Term& term : sum->terms) {
+          if (term.is_operand) found.insert(term.index);
+        }
+      } else if (const auto& map = program_.nodes[below].map) {
+        for (const MapNode::Image& image : map->images) found.insert(image.to);
+      }
+    }
+    return found;
+  }
+
+  bool has_norm_below(std::size_t node, Lines axis) const {
+    if (program_.lines != axis) return false;
+    const std::set<std::size_t> below = nodes_below(node, true);
+    return std::any_of(below.begin(), below.end(),
+                       [&](std::size_t index) { return program_.nodes[index].norm.has_value(); });
+  }
+
+  // A node and all that it is made of. What is below a map has a part in the span by its images
+  // alone.
+  std::set<std::size_t> nodes_below(std::size_t node, bool through_maps) const {
+    std::set<std::size_t> seen;
+    std::vector<std::size_t> open = {node};
+    while (!open.empty()) {
+      const std::size_t index = open.back();
+      open.pop_back();
+      if (!seen.insert(index).second) continue;
+      const ProgramNode& next = program_.nodes[index];
+      if (next.map && !through_maps) continue;
+      for (const std::size_t model : models_of(next)) open.push_back(model);
+    }
+    return seen;
+  }
+
+  static std::vector<std::size_t> models_of(const ProgramNode& node) {
+    if (node.method) return node.method->models;
+    if (node.map) return {node.map->model};
+    if (node.norm) return {node.norm->model};
+    std::vector<std::size_t> models;
+    for (const SumNode::Term& term : node.sum->terms) {
+      if (!term.is_operand) models.push_back(term.index);
+    }
+    return models;
   }
 
   std::size_t add_blend(std::size_t index, const BlendNode& blend) {
@@ -168,34 +293,56 @@ class Builder {
     node_used[root] = true;
     for (std::size_t i = root + 1; i-- > 0;) {
       if (!node_used[i]) continue;
-      if (const auto& sum = program_.nodes[i].sum) {
-        for (const SumNode::Term& term : sum->terms) {
-          (term.is_operand ? operand_used : node_used)[term.index] = true;
+      const ProgramNode& node = program_.nodes[i];
+      for (const std::size_t model : models_of(node)) node_used[model] = true;
+      if (node.sum) {
+        for (const SumNode::Term& term : node.sum->terms) {
+          if (term.is_operand) operand_used[term.index] = true;
         }
-      } else {
-        for (const std::size_t model : program_.nodes[i].method->models) node_used[model] = true;
+      } else if (node.map) {
+        for (const MapNode::Image& image : node.map->images) operand_used[image.to] = true;
       }
+    }
+    for (std::size_t i = program_.operands.size(); i-- > 0;) {
+      if (operand_used[i] && program_.operands[i].is_mapped())
+        operand_used[program_.operands[i].mapped] = true;
     }
     const std::vector<std::size_t> nodes = renumber(node_used);
     const std::vector<std::size_t> operands = renumber(operand_used);
     std::vector<ProgramNode> kept_nodes;
     for (std::size_t i = 0; i <= root; ++i) {
-      if (!node_used[i]) continue;
       ProgramNode node = std::move(program_.nodes[i]);
+      if (!node_used[i]) {
+        if (node.map) lost_.push_back(node.map->label);
+        if (node.norm) lost_.push_back(node.norm->label);
+        continue;
+      }
       if (node.sum) {
         for (SumNode::Term& term : node.sum->terms) {
           term.index = (term.is_operand ? operands : nodes)[term.index];
         }
-      } else {
+      } else if (node.method) {
         for (std::size_t& model : node.method->models) model = nodes[model];
+      } else if (node.map) {
+        node.map->model = nodes[node.map->model];
+        for (MapNode::Image& image : node.map->images) {
+          image = {operands[image.from], operands[image.to]};
+        }
+      } else {
+        node.norm->model = nodes[node.norm->model];
       }
       kept_nodes.push_back(std::move(node));
+    }
+    if (std::none_of(kept_nodes.begin(), kept_nodes.end(),
+                     [](const ProgramNode& node) { return node.norm.has_value(); })) {
+      program_.lines = Lines::None;
     }
     std::vector<Operand> kept_operands;
     for (std::size_t i = 0; i < program_.operands.size(); ++i) {
       if (operand_used[i]) {
         kept_operands.push_back(std::move(program_.operands[i]));
-      } else if (program_.operands[i].adapter != nullptr) {
+        kept_operands.back().mapped = operands[kept_operands.back().mapped];
+      } else if (program_.operands[i].adapter != nullptr && !program_.operands[i].is_mapped()) {
         lost_.push_back(program_.operands[i].label);
       }
     }
@@ -232,7 +379,7 @@ class Builder {
   void choose_kind() {
     std::vector<std::string> integers;
     for (const Operand& operand : program_.operands) {
-      if (!operand.is_product() && !is_blendable(operand.dtype)) integers.push_back(operand.label);
+      if (operand.is_stored() && !is_blendable(operand.dtype)) integers.push_back(operand.label);
     }
     if (!integers.empty() || !is_blendable(program_.dtype)) {
       const bool all = integers.size() == program_.operands.size();
@@ -247,7 +394,7 @@ class Builder {
     const ProgramNode& result = program_.nodes.back();
     const bool plain = result.sum && result.sum->terms.size() == 1 &&
                        result.sum->terms[0].is_operand && result.sum->terms[0].scale == 1.0 &&
-                       !program_.operands[0].is_product();
+                       program_.operands[0].is_stored();
     if (plain) {
       program_.kind =
           program_.operands[0].dtype == program_.dtype ? ProgramKind::Copy : ProgramKind::Cast;

@@ -14,20 +14,38 @@ namespace {
 
 std::string number(double value) { return fmt::format("{:.6g}", value); }
 
+// The tensors that an update is made of: "a.lora_A.weight (16, 64) and ... in FILE".
+std::string tensors_text(const TensorSource& source, const Update& update) {
+  std::vector<std::string> names;
+  std::string file;
+  for (const std::size_t index : update.tensors()) {
+    const TensorInfo& info = source.tensors()[index];
+    names.push_back(fmt::format("{} {}", info.name, shape_text(info.shape)));
+    file = source.file_of(index);
+  }
+  return fmt::format("{} in {}", fmt::join(names, " and "), file);
+}
+
 std::string operand_line(const Operand& operand) {
-  if (!operand.is_product()) {
+  if (operand.is_stored()) {
     const TensorInfo& info = operand.source->tensors()[operand.tensor];
     return fmt::format("{}  {} {} {} {} {}", operand.label, info.name, to_string(info.dtype),
                        shape_text(info.shape), info.nominal ? "decoded from" : "in",
                        operand.source->file_of(operand.tensor));
   }
-  const TensorSource& source = operand.adapter->source();
-  const TensorInfo& a = source.tensors()[operand.update->first];
-  const TensorInfo& b = source.tensors()[operand.update->second];
-  return fmt::format("{}  {}, rank {}: {} {} and {} {} in {}", operand.label,
-                     operand.transposed ? "(B A)^T" : "B A", operand.update->rank, a.name,
-                     shape_text(a.shape), b.name, shape_text(b.shape),
-                     source.file_of(operand.update->first));
+  const std::string tensors = tensors_text(operand.adapter->source(), *operand.update);
+  const std::string& family = operand.adapter->family();
+  if (operand.is_mapped()) {
+    return fmt::format("{}  v{} changed by {}: {}", operand.label, operand.mapped + 1, family,
+                       tensors);
+  }
+  if (operand.is_generated()) return fmt::format("{}  {}: {}", operand.label, family, tensors);
+  const bool computed = operand.update->change != nullptr;
+  return fmt::format("{}  {}, rank {}: {}", operand.label,
+                     computed                  ? family + ", a product of two factors"
+                     : operand.base.transposed ? "(B A)^T"
+                                               : "B A",
+                     operand.update->rank, tensors);
 }
 
 std::string sum_text(const SumNode& sum) {
@@ -54,6 +72,26 @@ std::string method_text(const Recipe& recipe, const MethodNode& node) {
         fmt::format("; {} = {}", node.method->parameters()[i].name, number(*node.parameters[i]));
   }
   return text + ")    " + recipe.nodes[node.recipe_node].key;
+}
+
+std::string map_text(const MapNode& node) {
+  std::vector<std::string> images;
+  for (const MapNode::Image& image : node.images)
+    images.push_back(fmt::format("v{} for v{}", image.to + 1, image.from + 1));
+  return fmt::format("x{} with {}    [{}]", node.model + 1, fmt::join(images, ", "), node.label);
+}
+
+std::string norm_text(const NormNode& node, Lines lines) {
+  return fmt::format("x{}, every {} scaled to the norm that {} gives it    [{}]", node.model + 1,
+                     lines == Lines::Rows ? "row" : "column",
+                     tensors_text(node.adapter->source(), *node.update), node.label);
+}
+
+std::string node_text(const Plan& plan, const Program& program, const ProgramNode& node) {
+  if (node.sum) return sum_text(*node.sum);
+  if (node.map) return map_text(*node.map);
+  if (node.norm) return norm_text(*node.norm, program.lines);
+  return method_text(plan.recipe, *node.method);
 }
 
 // Which vectors have which rows, where vocabularies differ.
@@ -112,12 +150,14 @@ std::string explain(const Plan& plan, const std::string& tensor) {
   if (program.kind == ProgramKind::Blend) {
     text += "steps\n";
     for (std::size_t i = 0; i < program.nodes.size(); ++i) {
-      const ProgramNode& node = program.nodes[i];
-      text += fmt::format("  x{} = {}\n", i + 1,
-                          node.sum ? sum_text(*node.sum) : method_text(plan.recipe, *node.method));
+      text += fmt::format("  x{} = {}\n", i + 1, node_text(plan, program, program.nodes[i]));
     }
-    text += fmt::format("result\n  x{}, as one weighted sum of v1..v{}, rounded once to {}\n",
-                        program.nodes.size(), program.operands.size(), to_string(program.dtype));
+    text += fmt::format("result\n  x{}, as one weighted sum of v1..v{}{}, rounded once to {}\n",
+                        program.nodes.size(), program.operands.size(),
+                        program.lines == Lines::None   ? ""
+                        : program.lines == Lines::Rows ? " in every row"
+                                                       : " in every column",
+                        to_string(program.dtype));
   }
   const std::uint64_t again = reread_bytes(program, plan.memory);
   text +=

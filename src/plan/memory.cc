@@ -29,24 +29,40 @@ constexpr std::uint64_t kLeastOutputSlots = 3;
 // of the burst let the writer go on while the next tensor is measured.
 constexpr std::uint64_t kMostOutputSlots = 64;
 
-// float32 chunk of every operand, and a grain of every product.
+// A chunk of every operand, a grain of every product and of what is computed (and one more, from
+// which it is computed), and the running sums.
 std::uint64_t scratch_bytes(const Program& program) {
   std::uint64_t products = 0;
-  for (const Operand& operand : program.operands) products += operand.is_product() ? 1 : 0;
+  std::uint64_t computed = 0;
+  for (const Operand& operand : program.operands) {
+    products += operand.is_product() ? 1 : 0;
+    computed += operand.is_computed() ? 1 : 0;
+  }
+  if (computed > 0) ++computed;
   const std::uint64_t n = program.operands.size();
-  return n * 8192 + products * kMostGrain * sizeof(float) + n * (n + 1) / 2 * 128;
+  return n * 8192 + products * kMostGrain * sizeof(float) + computed * kMostGrain * sizeof(double) +
+         n * (n + 1) / 2 * 128;
 }
 
-// Sums of all grains of a program, kept until it is solved.
+// Sums kept until a program is solved: of all grains, or of all cells where it is solved by lines,
+// with the points that are solved from them.
 std::uint64_t sums_bytes(const Program& program) {
   const std::uint64_t n = program.operands.size();
-  return grains_before(program, program.blocks.size()) * (n * (n + 1) / 2) * sizeof(double);
+  const std::uint64_t pairs = n * (n + 1) / 2;
+  if (program.lines == Lines::None) {
+    return grains_before(program, program.blocks.size()) * pairs * sizeof(double);
+  }
+  return program.cells_before(program.blocks.size()) *
+         (pairs + n * (program.nodes.size() + 2) + 2) * sizeof(double);
 }
 
-// Both factors as float32, the second also packed, and the stored bytes they are converted from.
+// What the engine holds of a program's updates: factors as float32, the second also packed, and the
+// stored bytes they are converted from; and whatever the others load.
 std::uint64_t factor_bytes(const Program& program) {
   std::uint64_t bytes = 0;
   for (const Operand& operand : program.operands) {
+    if (operand.is_stored()) continue;
+    if (operand.update->change != nullptr) bytes += operand.update->change->memory(operand.base);
     if (!operand.is_product()) continue;
     const std::uint64_t rank = operand.update->rank;
     const std::uint64_t columns = std::max<std::uint64_t>(1, program.columns());
@@ -59,7 +75,7 @@ std::uint64_t factor_bytes(const Program& program) {
 
 bool decodes(const Program& program) {
   return std::any_of(program.operands.begin(), program.operands.end(), [](const Operand& operand) {
-    return !operand.is_product() && operand.source->tensors()[operand.tensor].nominal;
+    return operand.is_stored() && operand.source->tensors()[operand.tensor].nominal;
   });
 }
 
@@ -170,7 +186,7 @@ std::uint64_t reread_bytes(const Program& program, const MemoryPlan& memory) {
   std::uint64_t bytes = 0;
   for (std::size_t i = kept_tiles(program, memory); i < tiles.size(); ++i) {
     for (const Operand& operand : program.operands) {
-      if (!operand.is_product() && program.blocks[tiles[i].block].has(operand))
+      if (operand.is_stored() && program.blocks[tiles[i].block].has(operand))
         bytes += tiles[i].count * size_of(operand.dtype);
     }
   }

@@ -206,13 +206,7 @@ void choose_tokenizer(Plan& plan, const std::string& wanted, std::vector<Error>&
 void count_bytes(Plan& plan) {
   std::map<Dtype, std::uint64_t> by_type;
   for (const Program& program : plan.programs) {
-    std::uint64_t products = 0;
-    for (const Operand& operand : program.operands) {
-      if (!operand.is_product()) continue;
-      const TensorSource& source = operand.adapter->source();
-      products += source.tensors()[operand.update->first].bytes() +
-                  source.tensors()[operand.update->second].bytes();
-    }
+    const std::uint64_t products = program.update_bytes();
     const std::uint64_t stored = program.stored_bytes();
     plan.bytes_in += stored + products;
     plan.bytes_read += stored + reread_bytes(program, plan.memory) + products;
@@ -232,8 +226,7 @@ void warn_of_casts(Plan& plan) {
   std::map<std::string, std::size_t> casts;
   for (const Program& program : plan.programs) {
     for (const Operand& operand : program.operands) {
-      if (operand.is_product() || operand.adapter != nullptr || operand.dtype == program.dtype)
-        continue;
+      if (operand.adapter != nullptr || operand.dtype == program.dtype) continue;
       // A decoded tensor is no cast: the warning of its leaf says more.
       if (!is_blendable(operand.dtype) || operand.source->tensors()[operand.tensor].nominal) {
         continue;
@@ -268,15 +261,53 @@ VocabularyRule vocabulary_rule(const std::string& word) {
 std::uint64_t Program::stored_bytes() const {
   std::uint64_t bytes = 0;
   for (const Operand& operand : operands)
-    bytes += operand.is_product() ? 0 : operand.elements * size_of(operand.dtype);
+    bytes += operand.is_stored() ? operand.elements * size_of(operand.dtype) : 0;
+  return bytes;
+}
+
+std::uint64_t Program::update_bytes() const {
+  std::uint64_t bytes = 0;
+  const auto add = [&](const Adapter& adapter, const Update& update) {
+    for (const std::size_t tensor : update.tensors())
+      bytes += adapter.source().tensors()[tensor].bytes();
+  };
+  for (const Operand& operand : operands) {
+    if (!operand.is_stored()) add(*operand.adapter, *operand.update);
+  }
+  for (const ProgramNode& node : nodes) {
+    if (node.norm) add(*node.norm->adapter, *node.norm->update);
+  }
   return bytes;
 }
 
 std::uint64_t Program::stored_width() const {
   std::uint64_t width = 0;
-  for (const Operand& operand : operands)
-    width += operand.is_product() ? 0 : size_of(operand.dtype);
+  for (const Operand& operand : operands) width += operand.is_stored() ? size_of(operand.dtype) : 0;
   return width;
+}
+
+std::uint64_t Program::measured_rows() const {
+  const std::uint64_t width = columns();
+  const std::uint64_t all = blocks.empty() ? elements : blocks.back().first + blocks.back().count;
+  return width == 0 ? 0 : all / width;
+}
+
+std::size_t Program::cells_of(std::size_t block) const {
+  switch (lines) {
+    case Lines::Rows:
+      return columns() == 0 ? 0 : static_cast<std::size_t>(blocks[block].count / columns());
+    case Lines::Columns:
+      return static_cast<std::size_t>(columns());
+    case Lines::None:
+      break;
+  }
+  return 1;
+}
+
+std::size_t Program::cells_before(std::size_t block) const {
+  std::size_t cells = 0;
+  for (std::size_t i = 0; i < block; ++i) cells += cells_of(i);
+  return cells;
 }
 
 PlanResult make_plan(Disk& disk, Recipe recipe, const PlanOptions& options) {

@@ -19,18 +19,27 @@
 
 namespace thorns {
 
-// One vector of a tensor's span: a stored tensor, or the product of an update's two factors.
+// One vector of a tensor's span: a stored tensor; the product of an update's two factors; what an
+// update computes; or what a linear update makes of another operand.
 struct Operand {
   const TensorSource* source = nullptr;
-  std::size_t tensor = 0;            // in source->tensors(); Stored only
-  Dtype dtype = Dtype::F32;          // of the stored elements; F32 for a product
+  std::size_t tensor = 0;            // in source->tensors(); stored ones only
+  Dtype dtype = Dtype::F32;          // of the stored elements; F32 for all others
   const Adapter* adapter = nullptr;  // set: this is an update of it
-  const Update* update = nullptr;    // set with kind LowRank: the vector is U * V (unscaled)
-  bool transposed = false;
+  const Update* update = nullptr;    // set: LowRank (unscaled U * V), Generate (unscaled D) or Map
+  BaseTensor base;                   // what `update` was made for
+  std::size_t mapped = 0;      // Map: the operand that the update is applied to, an earlier one
   std::uint64_t elements = 0;  // fewer than the program's where it lacks the last rows
-  std::string label;           // "NousHermes", "Kimiko: lora_B * lora_A"
+  std::string label;           // "NousHermes", "Kimiko"
 
-  bool is_product() const { return update != nullptr && update->kind == UpdateKind::LowRank; }
+  bool is_stored() const { return update == nullptr; }
+  bool is_product() const { return is(UpdateKind::LowRank); }
+  bool is_generated() const { return is(UpdateKind::Generate); }
+  bool is_mapped() const { return is(UpdateKind::Map); }
+  bool is_computed() const { return is_generated() || is_mapped(); }
+
+ private:
+  bool is(UpdateKind kind) const { return update != nullptr && update->kind == kind; }
 };
 
 // A node of a program is a point in the span of the operands. Nodes refer to earlier nodes only.
@@ -50,10 +59,35 @@ struct MethodNode {
   std::vector<std::optional<double>> parameters;
   std::size_t recipe_node = 0;  // in Recipe::nodes, for reports
 };
-struct ProgramNode {
-  std::optional<SumNode> sum;  // exactly one of the two
-  std::optional<MethodNode> method;
+// A linear update of a node. T(sum of c * v) = sum of c * T(v): the node's coefficients stay, its
+// operands are exchanged for their images.
+struct MapNode {
+  std::size_t model = 0;  // in nodes
+  struct Image {
+    std::size_t from = 0;  // in operands
+    std::size_t to = 0;
+  };
+  std::vector<Image> images;  // of every operand that the model may have
+  const Update* update = nullptr;
+  std::string label;
 };
+// Every line of a node scaled to a norm of its own (Program::lines).
+struct NormNode {
+  std::size_t model = 0;  // in nodes
+  const Adapter* adapter = nullptr;
+  const Update* update = nullptr;
+  std::string label;
+};
+struct ProgramNode {  // exactly one of them
+  std::optional<SumNode> sum;
+  std::optional<MethodNode> method;
+  std::optional<MapNode> map;
+  std::optional<NormNode> norm;
+};
+
+// Where coefficients are solved line by line, because a node rescales lines: the inner products are
+// then measured by line, too.
+enum class Lines { None, Rows, Columns };
 
 // What becomes of rows that only some models have (docs/language.md).
 enum class VocabularyRule { Union, Zero, Truncate, Strict };
@@ -86,13 +120,21 @@ struct Program {
   std::vector<Block> blocks;       // in order, without gaps; the written ones make the output
   std::vector<Operand> operands;   // distinct
   std::vector<ProgramNode> nodes;  // Blend only; the last is the result
+  Lines lines = Lines::None;
 
   std::uint64_t rows() const { return shape.size() < 2 ? 1 : shape[0]; }
   std::uint64_t columns() const { return elements == 0 ? 0 : elements / rows(); }
   std::uint64_t bytes() const { return elements * size_of(dtype); }
-  std::uint64_t stored_bytes() const;  // of all stored operands
+  std::uint64_t measured_rows() const;  // of all blocks, those that are not written included
+  std::uint64_t stored_bytes() const;   // of all stored operands
+  std::uint64_t update_bytes() const;   // of the tensors that all other operands are made of
   // Bytes of one element of every stored operand together.
   std::uint64_t stored_width() const;
+
+  // A cell is a part of the tensor that has one coefficient per operand: a block; with Lines::Rows
+  // a row; with Lines::Columns a column of a block. Cells of a block follow each other.
+  std::size_t cells_of(std::size_t block) const;
+  std::size_t cells_before(std::size_t block) const;  // with the number of blocks, of all
 };
 
 struct Shard {

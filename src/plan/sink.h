@@ -24,7 +24,11 @@ struct NodeFacts {
 struct TensorFacts {
   std::vector<double> coefficients;         // one per operand of the program, in the first block
   std::vector<std::vector<double>> blocks;  // the same per written block; empty where there is one
-  std::vector<double> norms;                // L2 norm of each operand; empty for Same
+  // Where the program is solved by lines: the coefficients above are means over the lines, and
+  // these their least and largest. Else empty.
+  std::vector<double> least;
+  std::vector<double> most;
+  std::vector<double> norms;  // L2 norm of each operand; empty for Same
   // L2 norm of the exact result minus the operand, over the rows that it has; NaN for an update,
   // which is no model. Empty where nothing was measured.
   std::vector<double> distances;

@@ -42,6 +42,13 @@ class MemoryAdapter : public Adapter {
   MemoryCheckpoint source_;
 };
 
+// What a change of an update does to a whole tensor, said again without the engine.
+class PlainChange {
+ public:
+  virtual ~PlainChange() = default;
+  virtual void change(std::vector<double>& values) const = 0;
+};
+
 // One LoRA update of `module` with random factors.
 inline std::unique_ptr<MemoryAdapter> lora(const std::string& name, const std::string& module,
                                            std::uint64_t rows, std::uint64_t columns,
@@ -114,19 +121,26 @@ class Oracle {
   }
 
   std::vector<double> folded(const FoldNode& fold, const std::string& name) const {
-    std::vector<double> result = node(fold.model, name);
+    const std::vector<double> model = node(fold.model, name);
+    std::vector<double> result = model;
     const MemoryAdapter& adapter = *loras_.at(recipe_.adapters[fold.adapter].name);
     for (const Update& update : adapter.updates()) {
       if (update.module + "." + update.parameter != name) continue;
+      if (const auto* plain = dynamic_cast<const PlainChange*>(update.change.get())) {
+        plain->change(result);
+        continue;
+      }
       const auto& source = static_cast<const MemoryCheckpoint&>(adapter.source());
       const std::uint64_t columns = source.tensors()[update.first].shape[1];
       const std::uint64_t rows = source.tensors()[update.second].shape[0];
       const auto delta =
           reference::low_rank(source.data()[update.second].values(),
                               source.data()[update.first].values(), rows, update.rank, columns);
-      for (std::size_t e = 0; e < result.size(); ++e)
-        result[e] += fold.weight * update.scale * delta[e];
+      for (std::size_t e = 0; e < result.size(); ++e) result[e] += update.scale * delta[e];
     }
+    // A weight goes that part of the way.
+    for (std::size_t e = 0; e < result.size(); ++e)
+      result[e] = model[e] + fold.weight * (result[e] - model[e]);
     return result;
   }
 

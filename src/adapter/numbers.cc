@@ -1,0 +1,18 @@
+#include "adapter/numbers.h"
+
+#include "kernel/kernels.h"
+
+namespace thorns {
+
+std::vector<double> read_numbers(const TensorSource& source, std::size_t tensor) {
+  const TensorInfo& info = source.tensors()[tensor];
+  const auto count = static_cast<std::size_t>(info.elements);
+  std::vector<std::byte> bytes(count * size_of(info.dtype));
+  source.read(tensor, 0, bytes);
+  std::vector<double> numbers(padded(count));
+  widen(info.dtype, bytes.data(), count, numbers.data());
+  numbers.resize(count);
+  return numbers;
+}
+
+}  // namespace thorns

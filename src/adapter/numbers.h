@@ -1,0 +1,15 @@
+// Whole small tensors of an adapter as numbers. Private to this room.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "checkpoint/source.h"
+
+namespace thorns {
+
+// All elements of a blendable tensor, exactly, in the order in which they are stored. Throws what
+// the source throws.
+std::vector<double> read_numbers(const TensorSource& source, std::size_t tensor);
+
+}  // namespace thorns
