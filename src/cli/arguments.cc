@@ -487,7 +487,7 @@ const std::vector<Verb>& verbs() {
       {"completion",
        {"completion bash|zsh|fish", "print a shell completion script",
         "Print a script that completes verbs, options and method names in a shell.",
-        "  bash, for this session:\n"
+        "  bash, in this shell:\n"
         "    source <(thorns completion bash)\n\n"
         "  fish, for good:\n"
         "    thorns completion fish > ~/.config/fish/completions/thorns.fish\n"},
