@@ -75,14 +75,35 @@ std::vector<thorns::TensorInfo> model() {
 }
 
 void check_update(const Update& update, std::span<const thorns::TensorInfo> tensors) {
-  require(update.first < tensors.size());
+  for (const std::size_t tensor : update.tensors()) require(tensor < tensors.size());
   require(std::isfinite(update.scale));
-  if (update.kind != UpdateKind::LowRank) return;
-  require(update.second < tensors.size());
+  require((update.rank > 0) == (update.kind == UpdateKind::LowRank));
+  if (update.kind != UpdateKind::LowRank || update.change != nullptr) return;
   const auto& a = tensors[update.first].shape;
   const auto& b = tensors[update.second].shape;
-  require(update.rank > 0 && a.size() >= 2 && b.size() >= 2);
+  require(a.size() >= 2 && b.size() >= 2);
   require(a[0] == update.rank && b[1] == update.rank);
+}
+
+// Loads the update as the engine would, and computes all of it.
+void compute(const thorns::Adapter& adapter, const thorns::ResolvedUpdate& resolved) {
+  const Update& update = *resolved.update;
+  const thorns::BaseTensor& base = resolved.base;
+  if (update.kind == UpdateKind::LowRank) {
+    std::vector<float> u(base.rows() * update.rank);
+    std::vector<float> v(update.rank * base.columns());
+    load_factors(adapter, update, base, u, v);
+  }
+  const std::vector<double> before(base.elements(), 1.0);
+  std::vector<double> after(base.elements());
+  if (const auto* delta = dynamic_cast<const thorns::DeltaChange*>(update.change.get())) {
+    delta->load(adapter.source(), base)->generate(0, after);
+  } else if (const auto* map = dynamic_cast<const thorns::MapChange*>(update.change.get())) {
+    map->load(adapter.source(), base)->apply(0, before, after);
+  } else if (const auto* norm = dynamic_cast<const thorns::NormChange*>(update.change.get())) {
+    const std::size_t lines = norm->by_column(base) ? base.columns() : base.rows();
+    require(norm->load(adapter.source()).size() == lines);
+  }
 }
 
 void check(const thorns::Adapter& adapter) {
@@ -91,15 +112,7 @@ void check(const thorns::Adapter& adapter) {
   for (const Update& update : adapter.updates()) check_update(update, tensors);
   static const std::vector<thorns::TensorInfo> target = model();
   for (const char* type : {"llama", "gpt2"}) {
-    for (const auto& resolved : resolve(adapter, {target, type, true})) {
-      const Update& update = *resolved.update;
-      if (update.kind != UpdateKind::LowRank) continue;
-      std::vector<float> u(
-          tensors[resolved.base.transposed ? update.first : update.second].elements);
-      std::vector<float> v(
-          tensors[resolved.base.transposed ? update.second : update.first].elements);
-      load_factors(adapter, update, resolved.base, u, v);
-    }
+    for (const auto& resolved : resolve(adapter, {target, type, true})) compute(adapter, resolved);
   }
 }
 

@@ -295,8 +295,8 @@ TEST(Adapter, ConfigsThatAreNoPlainLoraAreRefusedByName) {
       {R"({"lora_parameters":{"rank":8}})", kNo, "MLX"},
       {R"({"peft_type":"XLORA"})", kNo, "of type XLORA: its gates depend on the input"},
       {R"({"peft_type":"ADALORA","init_r":0})", kBad, "`init_r` in"},
-      {R"({"peft_type":"HRA"})", kNo, "of type HRA: only LoRA, rsLoRA, AdaLoRA and LN tuning"},
-      {R"({"peft_type":"SOMETHING_NEW"})", kNo, "of type SOMETHING_NEW: only LoRA"},
+      {R"({"peft_type":"C3A"})", kNo, "of type C3A, which is not folded; folded are AdaLoRA, "},
+      {R"({"peft_type":"SOMETHING_NEW"})", kNo, "of type SOMETHING_NEW, which is not folded"},
       {R"({"peft_type":"PROMPT_TUNING"})", kNo, "PROMPT_TUNING: it acts on activations"},
       {R"({"peft_type":"OSF"})", kNo, "needs a decomposition of its base"},
       {lora_config(R"(,"target_parameters":["experts.w"])"), kNo, "sets `target_parameters`"},
@@ -433,11 +433,11 @@ TEST(Adapter, SingularValuesThatDoNotFitAreRefused) {
       {tensors({{"m.q.lora_A", {2, 4}}, {"m.q.lora_B", {3, 2}}}), "has no lora_E for `m.q`"},
       {tensors({{"m.q.lora_B", {3, 2}}, {"m.q.lora_E", {2, 1}}}), "has no lora_A for `m.q`"},
       {tensors({{"m.q.lora_A", {2, 4}}, {"m.q.lora_B", {3, 2}}, {"m.q.lora_E", {3, 1}}}),
-       "singular values of shape [3, 1] for a lora_A of shape [2, 4]"},
+       "a lora_A of shape [2, 4], a lora_B of [3, 2] and singular values of [3, 1]"},
       {tensors({{"m.q.lora_A", {0, 4}}, {"m.q.lora_B", {3, 0}}, {"m.q.lora_E", {0, 1}}}),
-       "for a lora_A of shape [0, 4]"},
+       "a factor of shape [0, 4], expected a matrix"},
       {tensors({{"m.e.lora_embedding_A", {2, 4}}, {"m.e.lora_embedding_B", {3, 2}}}),
-       "AdaLoRA on a layer that is not linear"},
+       "LoRA in an adapter of type AdaLoRA"},
   };
   for (const auto& [weights, message] : cases) {
     ByteDisk disk = disk_of(config, weights);

@@ -1,15 +1,19 @@
 // IA3 (Liu et al. 2022): the outputs, or the inputs of a feed-forward layer, are multiplied by one
 // factor each.
-#include "adapter/ia3.h"
-
 #include <fmt/format.h>
 
 #include <utility>
 
+#include "adapter/family.h"
 #include "adapter/numbers.h"
+#include "base/text.h"
 
 namespace thorns {
 namespace {
+
+// Outputs: every row of a Linear weight (column of a Conv1D) and every element of a bias is
+// multiplied by its factor. Inputs: every column of a Linear weight (row of a Conv1D).
+enum class Side { Outputs, Inputs };
 
 class Scale final : public RowMap {
  public:
@@ -35,15 +39,15 @@ class Scale final : public RowMap {
 
 class ScaleChange final : public MapChange {
  public:
-  ScaleChange(std::size_t tensor, std::uint64_t count, Ia3Side side)
+  ScaleChange(std::size_t tensor, std::uint64_t count, Side side)
       : tensor_(tensor), count_(count), side_(side) {}
 
   bool fits(const BaseTensor& base) const override {
-    if (base.shape.size() == 1) return side_ == Ia3Side::Outputs && count_ == base.shape[0];
+    if (base.shape.size() == 1) return side_ == Side::Outputs && count_ == base.shape[0];
     return base.shape.size() == 2 && count_ == (by_row(base) ? base.shape[0] : base.shape[1]);
   }
   std::string expected() const override {
-    return fmt::format("{} {}", count_, side_ == Ia3Side::Outputs ? "outputs" : "inputs");
+    return fmt::format("{} {}", count_, side_ == Side::Outputs ? "outputs" : "inputs");
   }
   bool elementwise() const override { return true; }
   std::vector<std::size_t> tensors() const override { return {tensor_}; }
@@ -56,19 +60,43 @@ class ScaleChange final : public MapChange {
   }
 
  private:
-  bool by_row(const BaseTensor& base) const {
-    return (side_ == Ia3Side::Outputs) != base.transposed;
-  }
+  bool by_row(const BaseTensor& base) const { return (side_ == Side::Outputs) != base.transposed; }
 
   std::size_t tensor_;
   std::uint64_t count_;
-  Ia3Side side_;
+  Side side_;
 };
 
-}  // namespace
-
-std::shared_ptr<const Change> ia3_scale(std::size_t tensor, std::uint64_t count, Ia3Side side) {
-  return std::make_shared<ScaleChange>(tensor, count, side);
+void fold(FamilyModule& module) {
+  const std::size_t factors = module.need("ia3_l");
+  const std::vector<std::uint64_t>& shape = module.shape(factors);
+  const bool outputs = shape.size() == 2 && shape[1] == 1;
+  if (!outputs && (shape.size() != 2 || shape[0] != 1)) {
+    module.refuse(ErrorCode::Unsupported,
+                  fmt::format("has IA3 on a layer that is not linear: `{}` has shape {}",
+                              module.info(factors).name, shape_text(shape)),
+                  factors);
+  }
+  const auto change = std::make_shared<ScaleChange>(factors, module.info(factors).elements,
+                                                    outputs ? Side::Outputs : Side::Inputs);
+  module.add(UpdateKind::Map, change);
+  if (!outputs) return;
+  Update bias;
+  bias.kind = UpdateKind::Map;
+  bias.parameter = "bias";
+  bias.change = change;
+  bias.if_present = true;
+  module.add(std::move(bias));
 }
 
+const RegisterFamily registered({.type = "IA3",
+                                 .name = "IA3",
+                                 .reference = "Liu et al. 2022",
+                                 .update = "outputs (and biases), or the inputs of feed-forward "
+                                           "layers, times one factor each",
+                                 .layers = "linear, Conv1D",
+                                 .tensors = {"ia3_l"},
+                                 .fold = fold});
+
+}  // namespace
 }  // namespace thorns

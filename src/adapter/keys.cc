@@ -4,17 +4,19 @@
 
 #include <algorithm>
 #include <array>
-#include <optional>
 #include <string_view>
 #include <vector>
+
+#include "adapter/family.h"
 
 namespace thorns {
 namespace {
 
 using Parts = std::vector<std::string_view>;
 
-// Components that begin like this name a tensor of another adapter type. They stand at the end of
-// a key, at most an adapter's name and `weight` behind them. The first that fits decides.
+// Components that begin like this name a tensor of an adapter, and of none that a family in the
+// catalogue knows. They stand at the end of a key, at most an adapter's name and `weight` behind
+// them. The first that fits decides.
 struct ForeignMark {
   std::string_view beginning;
   const char* what;
@@ -96,23 +98,6 @@ void remove_wrappers(Parts& parts) {
   parts.erase(parts.begin(), parts.begin() + static_cast<std::ptrdiff_t>(front));
 }
 
-// The roles of the marks of LoRA.
-struct LoraMark {
-  std::string_view mark;
-  AdapterKey::Role role;
-};
-constexpr std::array<LoraMark, 5> kLora = {{{"lora_E", AdapterKey::Role::LoraE},
-                                            {"lora_A", AdapterKey::Role::LoraA},
-                                            {"lora_B", AdapterKey::Role::LoraB},
-                                            {"lora_embedding_A", AdapterKey::Role::EmbeddingA},
-                                            {"lora_embedding_B", AdapterKey::Role::EmbeddingB}}};
-
-const LoraMark* lora_mark(std::string_view part) {
-  const auto* const found = std::find_if(kLora.begin(), kLora.end(),
-                                         [&](const LoraMark& mark) { return mark.mark == part; });
-  return found == kLora.end() ? nullptr : found;
-}
-
 bool is_parameter(std::string_view part) { return part == "weight" || part == "bias"; }
 
 AdapterKey foreign(std::string what) {
@@ -122,31 +107,10 @@ AdapterKey foreign(std::string what) {
   return key;
 }
 
-// Of a tensor that stands alone in its module, besides the factors.
-std::optional<AdapterKey::Role> other_role(std::string_view part) {
-  if (part == "lora_magnitude_vector") return AdapterKey::Role::Magnitude;
-  if (part == "ia3_l") return AdapterKey::Role::Ia3;
-  return std::nullopt;
-}
-
-// A key with such a tensor at `at`: an adapter's name and `weight` may follow.
-AdapterKey other_key(const Parts& parts, std::size_t at) {
-  const auto mark = parts.begin() + static_cast<std::ptrdiff_t>(at);
-  if (at == 0) return foreign("an update without a module");
-  AdapterKey key;
-  key.role = *other_role(*mark);
-  key.module = join(parts.begin(), mark);
-  key.parameter = "weight";
-  auto rest = std::next(mark);
-  if (rest != parts.end() && !is_parameter(*rest)) key.infix = *rest++;
-  if (rest != parts.end() && *rest == "weight") ++rest;
-  return rest == parts.end() ? key : foreign("an unknown kind of adapter");
-}
-
 const char* foreign_mark(const Parts& parts) {
   const std::size_t looked = std::min(parts.size(), kMarkDepth);
   for (std::size_t i = parts.size() - looked; i < parts.size(); ++i) {
-    if (lora_mark(parts[i]) != nullptr || other_role(parts[i])) continue;
+    if (family_of_tensor(parts[i]) != nullptr) continue;
     for (const auto& [beginning, what] : kForeign) {
       if (parts[i].starts_with(beginning)) return what;
     }
@@ -154,31 +118,31 @@ const char* foreign_mark(const Parts& parts) {
   return nullptr;
 }
 
-// A key with a mark of LoRA at `at`. A `base_layer` further up is that of a layer which holds this
-// one and is wrapped itself: multi-head attention around its out_proj.
-AdapterKey lora_key(Parts parts, std::size_t at) {
+// A key with the name of a family's tensor at `at`: an adapter's name and `weight` or `bias` may
+// follow. A `base_layer` further up is that of a layer which holds this one and is wrapped itself:
+// multi-head attention around its out_proj.
+AdapterKey family_key(Parts parts, std::size_t at) {
   auto mark = parts.begin() + static_cast<std::ptrdiff_t>(at);
+  const AdapterFamily& family = *family_of_tensor(*mark);
   if (at > 0 && *std::prev(mark) == "base_layer") {
-    return foreign("LoRA on the parameters of a layer (target_parameters)");
+    return foreign(fmt::format("{} on the parameters of a layer (target_parameters)", family.name));
   }
   mark = parts.erase(std::remove(parts.begin(), mark, "base_layer"), mark);
-  if (mark == parts.begin()) return foreign("LoRA without a module");
+  const bool shared =
+      std::find(family.shared.begin(), family.shared.end(), *mark) != family.shared.end();
+  if (mark == parts.begin() && !shared) return foreign(family.name + " without a module");
   AdapterKey key;
+  key.role = AdapterKey::Role::Family;
   key.module = join(parts.begin(), mark);
+  key.tensor = *mark;
   auto rest = std::next(mark);
   if (rest != parts.end() && !is_parameter(*rest)) key.infix = *rest++;
-  const AdapterKey::Role role = lora_mark(*mark)->role;
-  if (rest == parts.end() || (*rest == "weight" && std::next(rest) == parts.end())) {
-    key.role = role;
-    key.parameter = "weight";
-    return key;
+  if (rest != parts.end() && *rest == "bias") key.tensor += ".bias";
+  if (rest != parts.end() && is_parameter(*rest)) ++rest;
+  if (rest != parts.end() || family_of_tensor(key.tensor) == nullptr) {
+    return foreign("an unknown kind of " + family.name);
   }
-  if (role == AdapterKey::Role::LoraB && *rest == "bias" && std::next(rest) == parts.end()) {
-    key.role = AdapterKey::Role::LoraBias;
-    key.parameter = "bias";
-    return key;
-  }
-  return foreign("an unknown kind of LoRA");
+  return key;
 }
 
 }  // namespace
@@ -192,24 +156,16 @@ AdapterKey parse_adapter_key(const std::string& name) {
     return key;
   }
   if (const char* what = foreign_mark(parts)) return foreign(what);
-  const auto other = std::find_if(parts.begin(), parts.end(), [](std::string_view part) {
-    return other_role(part).has_value();
+  const auto mark = std::find_if(parts.begin(), parts.end(), [](std::string_view part) {
+    return family_of_tensor(part) != nullptr;
   });
-  if (other != parts.end()) {
-    return other_key(parts, static_cast<std::size_t>(other - parts.begin()));
-  }
-  const auto mark = std::find_if(parts.begin(), parts.end(),
-                                 [](std::string_view part) { return lora_mark(part) != nullptr; });
   if (mark != parts.end()) {
-    return lora_key(parts, static_cast<std::size_t>(mark - parts.begin()));
+    return family_key(parts, static_cast<std::size_t>(mark - parts.begin()));
   }
 
   AdapterKey key;
-  const auto saved = std::find_if(parts.begin(), parts.end(), [](std::string_view part) {
-    return part == "modules_to_save" || part == "ln_tuning_layers";
-  });
+  const auto saved = std::find(parts.begin(), parts.end(), "modules_to_save");
   if (saved != parts.end()) {
-    if (*saved == "ln_tuning_layers") key.role = AdapterKey::Role::Norm;
     auto rest = parts.erase(saved);
     if (rest != parts.end() && !is_parameter(*rest) && std::next(rest) != parts.end()) {
       key.infix = *rest;

@@ -10,80 +10,82 @@ using Role = AdapterKey::Role;
 struct Spelling {
   const char* key;
   Role role;
+  const char* tensor;  // the family's, or the parameter that is replaced
   const char* module;
-  const char* parameter;
   const char* infix = "";
 };
 
 TEST(AdapterKeys, EverySpellingIsRead) {
   const char* q = "model.layers.0.self_attn.q_proj";
   const Spelling cases[] = {
-      {"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight", Role::LoraA, q, "weight"},
-      {"base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight", Role::LoraB, q, "weight"},
-      {"base_model.model.model.layers.0.self_attn.q_proj.lora_A.default.weight", Role::LoraA, q,
-       "weight", "default"},
-      {"base_model.model.model.layers.0.self_attn.q_proj.lora_B.my-adapter.weight", Role::LoraB, q,
-       "weight", "my-adapter"},
-      {"base_model.model.model.layers.0.self_attn.q_proj.lora_A", Role::LoraA, q, "weight"},
-      {"base_model.model.model.layers.0.self_attn.q_proj.lora_B.default", Role::LoraB, q, "weight",
+      {"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight", Role::Family, "lora_A", q},
+      {"base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight", Role::Family, "lora_B", q},
+      {"base_model.model.model.layers.0.self_attn.q_proj.lora_A.default.weight", Role::Family,
+       "lora_A", q, "default"},
+      {"base_model.model.model.layers.0.self_attn.q_proj.lora_B.my-adapter.weight", Role::Family,
+       "lora_B", q, "my-adapter"},
+      {"base_model.model.model.layers.0.self_attn.q_proj.lora_A", Role::Family, "lora_A", q},
+      {"base_model.model.model.layers.0.self_attn.q_proj.lora_B.default", Role::Family, "lora_B", q,
        "default"},
-      {"base_model.model.model.layers.0.self_attn.q_proj.lora_B.bias", Role::LoraBias, q, "bias"},
-      {"base_model.model.model.layers.0.self_attn.q_proj.lora_B.default.bias", Role::LoraBias, q,
-       "bias", "default"},
-      {"base_model.model.model.layers.0.self_attn.q_proj.lora_magnitude_vector", Role::Magnitude, q,
-       "weight"},
+      {"base_model.model.model.layers.0.self_attn.q_proj.lora_B.bias", Role::Family, "lora_B.bias",
+       q},
+      {"base_model.model.model.layers.0.self_attn.q_proj.lora_B.default.bias", Role::Family,
+       "lora_B.bias", q, "default"},
+      {"base_model.model.model.layers.0.self_attn.q_proj.lora_magnitude_vector", Role::Family,
+       "lora_magnitude_vector", q},
       {"base_model.model.model.layers.0.self_attn.q_proj.lora_magnitude_vector.default.weight",
-       Role::Magnitude, q, "weight", "default"},
-      {"base_model.model.model.layers.0.self_attn.q_proj.ia3_l", Role::Ia3, q, "weight"},
-      {"base_model.model.emb.lora_embedding_A", Role::EmbeddingA, "emb", "weight"},
-      {"emb.lora_embedding_B.default", Role::EmbeddingB, "emb", "weight", "default"},
-      {"emb.lora_embedding_B.my-adapter.weight", Role::EmbeddingB, "emb", "weight", "my-adapter"},
-      {"m.mha.base_layer.out_proj.lora_B.weight", Role::LoraB, "m.mha.out_proj", "weight"},
-      {"m.q.lora_E", Role::LoraE, "m.q", "weight"},
-      {"base_model.model.ln.ln_tuning_layers.bias", Role::Norm, "ln", "bias"},
-      {"ln.ln_tuning_layers.default.weight", Role::Norm, "ln", "weight", "default"},
+       Role::Family, "lora_magnitude_vector", q, "default"},
+      {"base_model.model.model.layers.0.self_attn.q_proj.ia3_l", Role::Family, "ia3_l", q},
+      {"base_model.model.emb.lora_embedding_A", Role::Family, "lora_embedding_A", "emb"},
+      {"emb.lora_embedding_B.default", Role::Family, "lora_embedding_B", "emb", "default"},
+      {"emb.lora_embedding_B.my-adapter.weight", Role::Family, "lora_embedding_B", "emb",
+       "my-adapter"},
+      {"m.mha.base_layer.out_proj.lora_B.weight", Role::Family, "lora_B", "m.mha.out_proj"},
+      {"m.q.lora_E", Role::Family, "lora_E", "m.q"},
+      {"base_model.model.ln.ln_tuning_layers.bias", Role::Family, "ln_tuning_layers.bias", "ln"},
+      {"ln.ln_tuning_layers.default.weight", Role::Family, "ln_tuning_layers", "ln", "default"},
       // Prefixes, in any order and number.
-      {"model.layers.0.self_attn.q_proj.lora_A.weight", Role::LoraA, q, "weight"},
-      {"base_model.model.layers.0.self_attn.q_proj.lora_A.weight", Role::LoraA,
-       "layers.0.self_attn.q_proj", "weight"},
-      {"module.base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight", Role::LoraA, q,
-       "weight"},
-      {"base_model.model.module.model.layers.0.self_attn.q_proj.lora_A.weight", Role::LoraA, q,
-       "weight"},
-      {"_orig_mod.base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight", Role::LoraA, q,
-       "weight"},
+      {"model.layers.0.self_attn.q_proj.lora_A.weight", Role::Family, "lora_A", q},
+      {"base_model.model.layers.0.self_attn.q_proj.lora_A.weight", Role::Family, "lora_A",
+       "layers.0.self_attn.q_proj"},
+      {"module.base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight", Role::Family,
+       "lora_A", q},
+      {"base_model.model.module.model.layers.0.self_attn.q_proj.lora_A.weight", Role::Family,
+       "lora_A", q},
+      {"_orig_mod.base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight", Role::Family,
+       "lora_A", q},
       {"module._orig_mod.module.base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight",
-       Role::LoraA, q, "weight"},
+       Role::Family, "lora_A", q},
       {"base_model.model.base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight",
-       Role::LoraA, q, "weight"},
+       Role::Family, "lora_A", q},
       {"base_model.model.model.layers.0._fsdp_wrapped_module.self_attn.q_proj.lora_A.weight",
-       Role::LoraA, q, "weight"},
-      {"base_model.model.model.layers.0._orig_mod.self_attn.q_proj.lora_A.weight", Role::LoraA, q,
-       "weight"},
+       Role::Family, "lora_A", q},
+      {"base_model.model.model.layers.0._orig_mod.self_attn.q_proj.lora_A.weight", Role::Family,
+       "lora_A", q},
       // Replaced parameters.
-      {"base_model.model.lm_head.weight", Role::Tensor, "lm_head", "weight"},
-      {"base_model.model.lm_head.modules_to_save.default.weight", Role::Tensor, "lm_head", "weight",
+      {"base_model.model.lm_head.weight", Role::Tensor, "weight", "lm_head"},
+      {"base_model.model.lm_head.modules_to_save.default.weight", Role::Tensor, "weight", "lm_head",
        "default"},
-      {"base_model.model.lm_head.modules_to_save.weight", Role::Tensor, "lm_head", "weight"},
-      {"base_model.model.score.modules_to_save.default.dense.bias", Role::Tensor, "score.dense",
-       "bias", "default"},
-      {"base_model.model.model.layers.0.self_attn.q_proj.base_layer.bias", Role::Tensor, q, "bias"},
-      {"base_model.model.model.layers.0.self_attn.q_proj.bias", Role::Tensor, q, "bias"},
-      {"base_model.model.model.embed_tokens.base_layer.weight", Role::Tensor, "model.embed_tokens",
-       "weight"},
-      {"base_model.model.scale", Role::Tensor, "", "scale"},
-      {"module.weight", Role::Tensor, "", "weight"},
+      {"base_model.model.lm_head.modules_to_save.weight", Role::Tensor, "weight", "lm_head"},
+      {"base_model.model.score.modules_to_save.default.dense.bias", Role::Tensor, "bias",
+       "score.dense", "default"},
+      {"base_model.model.model.layers.0.self_attn.q_proj.base_layer.bias", Role::Tensor, "bias", q},
+      {"base_model.model.model.layers.0.self_attn.q_proj.bias", Role::Tensor, "bias", q},
+      {"base_model.model.model.embed_tokens.base_layer.weight", Role::Tensor, "weight",
+       "model.embed_tokens"},
+      {"base_model.model.scale", Role::Tensor, "scale", ""},
+      {"module.weight", Role::Tensor, "weight", ""},
       {"base_model.model.lm_head.original_module.weight", Role::Copy, "", ""},
       // A module that only looks like a mark.
-      {"model.lora_encoder.layers.0.mlp.up.weight", Role::Tensor,
-       "model.lora_encoder.layers.0.mlp.up", "weight"},
+      {"model.lora_encoder.layers.0.mlp.up.weight", Role::Tensor, "weight",
+       "model.lora_encoder.layers.0.mlp.up"},
   };
   for (const Spelling& spelling : cases) {
     SCOPED_TRACE(spelling.key);
     const AdapterKey key = parse_adapter_key(spelling.key);
     EXPECT_EQ(key.role, spelling.role) << key.foreign;
     EXPECT_EQ(key.module, spelling.module);
-    EXPECT_EQ(key.parameter, spelling.parameter);
+    EXPECT_EQ(key.role == Role::Family ? key.tensor : key.parameter, spelling.tensor);
     EXPECT_EQ(key.infix, spelling.infix);
   }
 }
@@ -121,8 +123,7 @@ TEST(AdapterKeys, OddNamesDoNoHarm) {
         "modules_to_save", "modules_to_save.x", "lora_A", "lora_B.x"}) {
     SCOPED_TRACE(name);
     const AdapterKey key = parse_adapter_key(name);
-    EXPECT_NE(key.role, Role::LoraA);
-    EXPECT_NE(key.role, Role::LoraB);
+    EXPECT_NE(key.role, Role::Family);
   }
 }
 

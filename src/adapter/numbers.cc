@@ -15,4 +15,9 @@ std::vector<double> read_numbers(const TensorSource& source, std::size_t tensor)
   return numbers;
 }
 
+void read_floats(const TensorSource& source, std::size_t tensor, std::span<float> to) {
+  const std::vector<double> numbers = read_numbers(source, tensor);
+  for (std::size_t i = 0; i < to.size(); ++i) to[i] = static_cast<float>(numbers.at(i));
+}
+
 }  // namespace thorns

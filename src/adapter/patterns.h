@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace thorns {
@@ -27,6 +28,33 @@ class PatternList {
  private:
   struct Pattern;
   std::vector<Pattern> patterns_;
+};
+
+// Such a list with a value for each key.
+template <typename Value>
+class PatternMap {
+ public:
+  using Entries = std::vector<std::pair<std::string, Value>>;
+  PatternMap(Entries entries, const std::string& where)
+      : entries_(std::move(entries)), keys_(keys_of(entries_), where) {}
+
+  // That of the first key that matches.
+  std::optional<Value> find(const std::string& module) {
+    const auto at = keys_.first_match(module);
+    if (!at) return std::nullopt;
+    return entries_[*at].second;
+  }
+  std::vector<std::string> unused() const { return keys_.unused(); }
+
+ private:
+  static std::vector<std::string> keys_of(const Entries& entries) {
+    std::vector<std::string> keys;
+    for (const auto& entry : entries) keys.push_back(entry.first);
+    return keys;
+  }
+
+  Entries entries_;
+  PatternList keys_;
 };
 
 }  // namespace thorns

@@ -1,0 +1,164 @@
+#include "adapter/family.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/text.h"
+
+namespace thorns {
+namespace {
+
+constexpr std::size_t kMostNamed = 12;  // names spelled out in a message
+
+// A function's static, because the families register in an order that nobody controls.
+std::vector<AdapterFamily>& families() {
+  static std::vector<AdapterFamily> list;
+  return list;
+}
+
+bool contains(const std::vector<std::string>& list, std::string_view item) {
+  return std::find(list.begin(), list.end(), item) != list.end();
+}
+
+}  // namespace
+
+RegisterFamily::RegisterFamily(AdapterFamily family) {
+  auto& list = families();
+  const auto place = std::lower_bound(
+      list.begin(), list.end(), family,
+      [](const AdapterFamily& a, const AdapterFamily& b) { return a.type < b.type; });
+  list.insert(place, std::move(family));
+}
+
+const std::vector<AdapterFamily>& family_catalogue() { return families(); }
+
+const AdapterFamily* find_family(std::string_view type) {
+  for (const AdapterFamily& family : families()) {
+    if (family.type == type) return &family;
+  }
+  return nullptr;
+}
+
+const AdapterFamily* family_of_tensor(std::string_view tensor) {
+  for (const AdapterFamily& family : families()) {
+    if (contains(family.tensors, tensor) || contains(family.shared, tensor)) return &family;
+  }
+  return nullptr;
+}
+
+bool AdapterFamily::knows(std::string_view tensor) const {
+  return contains(tensors, tensor) || contains(borrowed, tensor) || contains(shared, tensor);
+}
+
+void OpeningAdapter::refuse(ErrorCode code, const std::string& what, const std::string& tensor,
+                            const std::string& hint) const {
+  Where where = FilePlace{weights_path};
+  if (!tensor.empty()) where = TensorPlace{tensor, std::nullopt, weights_path};
+  throw Error(code, fmt::format("the adapter `{}` {}", path, what), where, hint);
+}
+
+void OpeningAdapter::check_floating(std::size_t tensor) const {
+  const TensorInfo& info = source->tensors()[tensor];
+  if (is_blendable(info.dtype)) return;
+  refuse(ErrorCode::Unsupported,
+         fmt::format("holds a tensor of type {}, which cannot be folded: `{}`",
+                     to_string(info.dtype), info.name),
+         info.name, "save the adapter in a 16-bit or 32-bit floating type");
+}
+
+std::size_t FamilyModule::need(std::string_view tensor) {
+  const std::size_t index = need_any(tensor);
+  adapter_.check_floating(index);
+  return index;
+}
+
+std::size_t FamilyModule::need_any(std::string_view tensor) {
+  const auto found = tensors_.find(tensor);
+  if (found == tensors_.end()) {
+    refuse(ErrorCode::Corrupt, fmt::format("has no {} for `{}`", tensor, name_),
+           "the file was saved incompletely");
+  }
+  used_.insert(found->first);
+  return found->second;
+}
+
+std::size_t FamilyModule::need_shared(std::string_view tensor) {
+  used_.insert(std::string(tensor));
+  const auto found = adapter_.shared.find(tensor);
+  if (found == adapter_.shared.end()) return need(tensor);
+  adapter_.check_floating(found->second);
+  return found->second;
+}
+
+void FamilyModule::check_matrix(std::size_t tensor) const {
+  if (shape(tensor).size() == 2 && info(tensor).elements > 0) return;
+  refuse(ErrorCode::Corrupt,
+         fmt::format("has a factor of shape {}, expected a matrix: `{}`", shape_text(shape(tensor)),
+                     info(tensor).name),
+         tensor, "a sharded training run saves empty tensors unless they are gathered first");
+}
+
+std::uint64_t FamilyModule::rank(std::optional<std::uint64_t> of_tensors) {
+  if (!adapter_.ranks) {
+    adapter_.ranks.emplace(config().counts("rank_pattern"),
+                           fmt::format("rank_pattern of `{}`", config().path()));
+  }
+  const auto patterned = adapter_.ranks->find(name_);
+  const std::uint64_t expected = patterned ? *patterned : config().count("r", kDefaultRank);
+  if (of_tensors && *of_tensors != expected) {
+    adapter_.differing_ranks.push_back(
+        fmt::format("{} ({} instead of {})", name_, *of_tensors, expected));
+  }
+  return of_tensors.value_or(expected);
+}
+
+double FamilyModule::alpha(const char* field) {
+  if (!adapter_.alphas) {
+    adapter_.alphas.emplace(config().numbers("alpha_pattern"),
+                            fmt::format("alpha_pattern of `{}`", config().path()));
+  }
+  const auto patterned = adapter_.alphas->find(name_);
+  return patterned ? *patterned : config().number(field, kDefaultAlpha);
+}
+
+void FamilyModule::add(Update update) {
+  update.module = name_;
+  adapter_.updates.push_back(std::move(update));
+}
+
+void FamilyModule::add(UpdateKind kind, std::shared_ptr<const Change> change, double scale) {
+  Update update;
+  update.kind = kind;
+  update.parameter = "weight";
+  update.scale = scale;
+  if (const auto* product = dynamic_cast<const FactorChange*>(change.get())) {
+    update.rank = product->rank();
+  }
+  update.change = std::move(change);
+  add(std::move(update));
+}
+
+void FamilyModule::refuse(ErrorCode code, const std::string& what, const std::string& hint) const {
+  adapter_.refuse(code, what, name_, hint);
+}
+
+void FamilyModule::refuse(ErrorCode code, const std::string& what, std::size_t tensor,
+                          const std::string& hint) const {
+  adapter_.refuse(code, what, info(tensor).name, hint);
+}
+
+void FamilyModule::check_all_used() const {
+  std::vector<std::string> left;
+  for (const auto& [name, index] : tensors_) {
+    if (used_.count(name) == 0) left.push_back(info(index).name);
+  }
+  if (left.empty()) return;
+  adapter_.refuse(ErrorCode::Corrupt,
+                  fmt::format("holds tensors that have no part in the update of `{}`: {}", name_,
+                              list_text(left, kMostNamed)),
+                  left.front(), "the file and its adapter_config.json do not belong together");
+}
+
+}  // namespace thorns

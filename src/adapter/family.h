@@ -1,0 +1,140 @@
+// What a family of adapters is (LoRA, LoHa, IA3, ...), and the catalogue of all of them. Private to
+// this room.
+//
+// One file per family, which registers itself. To add one, write that file: say by which names the
+// family's tensors are known, and turn those of one module into updates. What all families have in
+// common is done before: prefixes and the adapter's own name are gone from the keys, saved modules
+// and biases are replaced, tensors of another family refused. adalora.cc and ia3.cc are the
+// shortest examples; change.h says what an update can be.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "adapter/adapter.h"
+#include "adapter/config_fields.h"
+#include "adapter/patterns.h"
+#include "thorns/error.h"
+
+namespace thorns {
+
+class FamilyModule;
+
+constexpr std::uint64_t kDefaultRank = 8;  // of PEFT's configurations
+constexpr double kDefaultAlpha = 8;
+
+struct AdapterFamily {
+  std::string type;       // peft_type, in capitals: "LOHA"
+  std::string name;       // as people write it: "LoHa"
+  std::string reference;  // paper, year
+  std::string update;     // what becomes of a weight W (out x in), for the documentation
+  std::string layers;     // the layers whose weights can be changed, likewise
+  // Its tensors: what follows the module's name in a key, without `.weight` and the adapter's own
+  // name: "hada_w1_a", "lora_B.bias".
+  std::vector<std::string> tensors;
+  // Tensors of another family that this one has, too: LoRA's factors in AdaLoRA.
+  std::vector<std::string> borrowed = {};
+  // Tensors that all modules share; they stand at the top of the file, without a module.
+  std::vector<std::string> shared = {};
+  // Adds the updates of one module by FamilyModule::add, or refuses it.
+  void (*fold)(FamilyModule& module) = nullptr;
+  // The name where the configuration decides it (LoRA, rsLoRA, DoRA); null: `name`.
+  std::string (*name_of)(const ConfigFields& config) = nullptr;
+
+  bool knows(std::string_view tensor) const;  // its own, borrowed or shared
+};
+
+// All families, by type. They live for the whole program.
+const std::vector<AdapterFamily>& family_catalogue();
+const AdapterFamily* find_family(std::string_view type);
+// The family whose own or shared tensor this is; null where none has one of this name.
+const AdapterFamily* family_of_tensor(std::string_view tensor);
+
+// Registers a family at program start, at namespace scope: `const RegisterFamily
+// registered({...});`
+class RegisterFamily {
+ public:
+  explicit RegisterFamily(AdapterFamily family);
+};
+
+// Tensors by the names that AdapterFamily gives them, as indices in the adapter's source.
+using NamedTensors = std::map<std::string, std::size_t, std::less<>>;
+
+// An adapter that is being opened; modules add to it.
+struct OpeningAdapter {
+  std::string path;
+  std::string weights_path;
+  const ConfigFields* config = nullptr;
+  std::unique_ptr<TensorSource> source;
+  NamedTensors shared;
+  std::vector<Update> updates;
+  std::vector<std::string> warnings;
+  // `rank_pattern` and `alpha_pattern`; made when the first module asks for them.
+  std::optional<PatternMap<std::uint64_t>> ranks;
+  std::optional<PatternMap<double>> alphas;
+  std::vector<std::string> differing_ranks;
+
+  // Throws: the adapter, what, and the tensor or (without one) the file as the place.
+  [[noreturn]] void refuse(ErrorCode code, const std::string& what, const std::string& tensor = {},
+                           const std::string& hint = {}) const;
+  // Refuses a tensor whose type is no floating point.
+  void check_floating(std::size_t tensor) const;
+};
+
+// What a family sees of one module of the model: its tensors, the configuration, and where its
+// updates go. A tensor that is never asked for is an error after fold().
+class FamilyModule {
+ public:
+  FamilyModule(OpeningAdapter& adapter, const std::string& name, const NamedTensors& tensors)
+      : adapter_(adapter), name_(name), tensors_(tensors) {}
+
+  const std::string& name() const { return name_; }  // "model.layers.0.self_attn.q_proj"
+  const ConfigFields& config() const { return *adapter_.config; }
+
+  bool has(std::string_view tensor) const { return tensors_.count(tensor) > 0; }
+  // The tensor of that name. Corrupt where there is none, Unsupported where it holds no floats.
+  std::size_t need(std::string_view tensor);
+  // The same for one that is shared; a copy of it in the module stands in where it is missing.
+  std::size_t need_shared(std::string_view tensor);
+  // Whole numbers: as need(), without regard to the type.
+  std::size_t need_any(std::string_view tensor);
+  const TensorInfo& info(std::size_t tensor) const { return adapter_.source->tensors()[tensor]; }
+  const std::vector<std::uint64_t>& shape(std::size_t tensor) const { return info(tensor).shape; }
+  // A matrix that is not empty, or Corrupt.
+  void check_matrix(std::size_t tensor) const;
+
+  // What the configuration says for this module: the first key of `rank_pattern` (`alpha_pattern`)
+  // that matches, else `r` (`field`). The rank of the tensors goes before that of the
+  // configuration; where they differ the adapter gets a warning.
+  std::uint64_t rank(std::optional<std::uint64_t> of_tensors = std::nullopt);
+  double alpha(const char* field);
+
+  // `update` as it is, but for its module, which is this one.
+  void add(Update update);
+  // A change of the weight.
+  void add(UpdateKind kind, std::shared_ptr<const Change> change, double scale = 1.0);
+
+  // Throws: "the adapter `path` ..."; the place is the tensor, or the module.
+  [[noreturn]] void refuse(ErrorCode code, const std::string& what,
+                           const std::string& hint = {}) const;
+  [[noreturn]] void refuse(ErrorCode code, const std::string& what, std::size_t tensor,
+                           const std::string& hint = {}) const;
+
+  // Refuses what fold() left untouched.
+  void check_all_used() const;
+
+ private:
+  OpeningAdapter& adapter_;
+  const std::string& name_;
+  const NamedTensors& tensors_;
+  std::set<std::string, std::less<>> used_;
+};
+
+}  // namespace thorns

@@ -1,0 +1,39 @@
+#include "adapter/product.h"
+
+#include <vector>
+
+namespace thorns {
+namespace {
+
+// `from` is rows x columns, row-major; `to` becomes its transpose.
+void transpose(std::span<const float> from, std::uint64_t columns, std::span<float> to) {
+  const std::uint64_t rows = from.size() / columns;
+  for (std::uint64_t i = 0; i < rows; ++i) {
+    for (std::uint64_t j = 0; j < columns; ++j) to[j * rows + i] = from[i * columns + j];
+  }
+}
+
+}  // namespace
+
+bool ProductChange::fits(const BaseTensor& base) const {
+  if (base.shape.size() != 2) return false;
+  return fits(base.shape[base.transposed ? 1 : 0], base.shape[base.transposed ? 0 : 1]);
+}
+
+// The factors themselves belong to the engine; what make() reads is no larger than they are.
+std::uint64_t ProductChange::memory(const BaseTensor& base) const {
+  const std::uint64_t numbers = rank_ * (base.rows() + base.columns());
+  return numbers * sizeof(double) + (base.transposed ? numbers * sizeof(float) : 0);
+}
+
+void ProductChange::load(const TensorSource& source, const BaseTensor& base, std::span<float> u,
+                         std::span<float> v) const {
+  if (!base.transposed) return make(source, u, v);
+  std::vector<float> b(v.size());
+  std::vector<float> a(u.size());
+  make(source, b, a);
+  transpose(a, a.size() / rank_, u);
+  transpose(b, rank_, v);
+}
+
+}  // namespace thorns
