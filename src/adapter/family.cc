@@ -140,6 +140,10 @@ void FamilyModule::add(UpdateKind kind, std::shared_ptr<const Change> change, do
   add(std::move(update));
 }
 
+void FamilyModule::warn(const std::string& message) {
+  if (!contains(adapter_.warnings, message)) adapter_.warnings.push_back(message);
+}
+
 void FamilyModule::refuse(ErrorCode code, const std::string& what, const std::string& hint) const {
   adapter_.refuse(code, what, name_, hint);
 }

@@ -121,6 +121,9 @@ class FamilyModule {
   // A change of the weight.
   void add(UpdateKind kind, std::shared_ptr<const Change> change, double scale = 1.0);
 
+  // Said once for the adapter, however many modules say it.
+  void warn(const std::string& message);
+
   // Throws: "the adapter `path` ..."; the place is the tensor, or the module.
   [[noreturn]] void refuse(ErrorCode code, const std::string& what,
                            const std::string& hint = {}) const;

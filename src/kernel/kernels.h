@@ -62,6 +62,12 @@ inline constexpr std::size_t kRankBlock = 16;
 void low_rank(const float* u, const float* packed_v, std::size_t rank, std::size_t columns,
               std::uint64_t first, std::size_t count, float* to);
 
+// `rows` runs of `size` elements, `stride` apart, each multiplied from the right by a row-major
+// `size` x `size` matrix, into runs that lie alike at `to` (which may not overlap). Sums are formed
+// in order; products and sums are rounded to float64, never fused.
+void multiply_rows(const double* from, std::size_t rows, std::size_t stride, const double* matrix,
+                   std::size_t size, double* to);
+
 // What happened when float64 sums were rounded to the output type.
 struct RoundingCounts {
   std::uint64_t rounded = 0;    // the stored value is not the sum

@@ -132,6 +132,25 @@ TEST_P(Kernels, GramNeitherOverflowsNorUnderflows) {
   EXPECT_GT(sum_lanes(lanes.data() + 2 * kLanes), 0.0);
 }
 
+TEST_P(Kernels, MultiplyRowsSumsInOrder) {
+  for (const std::size_t size : {1, 2, 5, 8, 9, 16, 33}) {
+    for (const std::size_t rows : {1, 3, 4, 9}) {
+      const std::size_t stride = size + 3;
+      const auto from = run(rows * stride);
+      const auto matrix = run(size * size);
+      std::vector<double> got(rows * stride, -7.0);
+      multiply_rows(from.data() + 1, rows, stride, matrix.data() + 1, size, got.data());
+      for (std::size_t e = 0; e < got.size(); ++e) {
+        const std::size_t column = e % stride;
+        double expected = column < size ? 0.0 : -7.0;
+        for (std::size_t k = 0; column < size && k < size; ++k)
+          expected += from[1 + e - column + k] * matrix[1 + k * size + column];
+        ASSERT_EQ(got[e], expected) << size << " x " << rows << ": " << e;
+      }
+    }
+  }
+}
+
 TEST_P(Kernels, LowRankIsChainsOfFusedMultiplyAdds) {
   for (const std::size_t rank : {1, 2, 5, 16, 17, 32, 75}) {
     for (const std::size_t columns : {1, 5, 31, 32, 33, 64, 100}) {

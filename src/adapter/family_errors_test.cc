@@ -1,0 +1,100 @@
+// What families say of tensors that are not theirs, cut off, or for another layer.
+#include <gtest/gtest.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "adapter/adapter.h"
+#include "support/byte_disk.h"
+#include "support/error_of.h"
+#include "support/safetensors_builder.h"
+
+namespace thorns {
+namespace {
+
+using Shape = std::vector<std::uint64_t>;
+using Tensors = std::vector<std::pair<std::string, Shape>>;  // by what follows "m."
+
+// The adapter reads from `disk`.
+std::unique_ptr<Adapter> opened(test::ByteDisk& disk, const std::string& config,
+                                const Tensors& tensors) {
+  test::SafetensorsBuilder builder;
+  for (const auto& [name, shape] : tensors) {
+    std::size_t count = 1;
+    for (const std::uint64_t dimension : shape) count *= dimension;
+    builder.add("base_model.model.m." + name, Dtype::F32, shape, std::vector<double>(count, 0.1));
+  }
+  disk.files["a/adapter_config.json"] = "{" + config + "}";
+  disk.files["a/adapter_model.safetensors"] = builder.bytes();
+  return open_adapter(disk, "a");
+}
+
+struct WrongCase {
+  const char* config;
+  Tensors tensors;
+  const char* says;
+};
+
+TEST(FamilyErrors, AreOneClearSentence) {
+  const WrongCase cases[] = {
+      {R"("peft_type":"MISS","init_weights":"bat")", {{"miss_block", {4, 8}}}, "none of init_we"},
+      {R"("peft_type":"MISS")", {{"miss_block", {2, 4, 4}}}, "block of shape [2, 4, 4]"},
+      {R"("peft_type":"MISS")", {{"bone_block", {4, 8}}}, "Bone in an adapter of type MiSS"},
+  };
+  for (const WrongCase& test : cases) {
+    SCOPED_TRACE(test.says);
+    test::ByteDisk disk;
+    const Error error = test::error_of([&] { opened(disk, test.config, test.tensors); });
+    EXPECT_NE(error.message().find(test.says), std::string::npos) << error.message();
+  }
+}
+
+struct FitCase {
+  const char* config;
+  Tensors tensors;
+  Shape model;
+  bool fits;
+  const char* expected;
+};
+
+TEST(FamilyErrors, OfAModelOfAnotherShape) {
+  const FitCase cases[] = {
+      {R"("peft_type":"MISS")", {{"miss_block", {4, 8}}}, {8, 6}, true, ""},
+      {R"("peft_type":"BONE")", {{"bone_block", {4, 8}}}, {8, 6}, true, ""},
+      {R"("peft_type":"MISS")",
+       {{"miss_block", {4, 8}}},
+       {6, 8},
+       false,
+       "8 outputs and at least 4"},
+      {R"("peft_type":"MISS","init_weights":"mini")",
+       {{"miss_block", {4, 2}}},
+       {5, 8},
+       false,
+       "a multiple of 2 outputs"},
+      {R"("peft_type":"MISS","init_weights":"bat")",
+       {{"miss_block", {2, 4, 4}}},
+       {8, 6},
+       false,
+       "8 outputs and a multiple of 4 inputs"},
+  };
+  for (const FitCase& test : cases) {
+    test::ByteDisk disk;
+    const auto adapter = opened(disk, test.config, test.tensors);
+    TensorInfo info{"m.weight", Dtype::BF16, test.model, 1};
+    for (const std::uint64_t dimension : test.model) info.elements *= dimension;
+    FoldTarget target;
+    target.tensors = {&info, 1};
+    if (test.fits) {
+      EXPECT_EQ(resolve(*adapter, target).size(), adapter->updates().size());
+      continue;
+    }
+    SCOPED_TRACE(test.expected);
+    const Error error = test::error_of([&] { resolve(*adapter, target); });
+    EXPECT_EQ(error.code(), ErrorCode::Mismatch);
+    EXPECT_NE(error.message().find(test.expected), std::string::npos) << error.message();
+  }
+}
+
+}  // namespace
+}  // namespace thorns
