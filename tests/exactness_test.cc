@@ -341,6 +341,54 @@ TEST(Exactness, DistancesToTheLeaves) {
   }
 }
 
+// The first 128 of every grain of 63 rows, once more with {A+B} stored in between.
+TEST(ExtraStep, IsCountedOnASample) {
+  const KeyBinder binder({"A", "B", "C", "D"}, {"L"});
+  constexpr std::size_t kElements = 517 * 1031;
+  const Models models = small_family(Dtype::BF16, 517, 1031);
+  const auto values = [&](const char* name) { return models.at(name)[0].values(); };
+  const auto rounded = [](double value) {
+    std::vector<std::byte> bytes;
+    reference::store(Dtype::BF16, value, bytes);
+    return reference::load(Dtype::BF16, bytes.data(), 0);
+  };
+  const Merged merged = merge_in_memory(binder.bind("{{A+B; linear}+3*C; linear}"), models, {}, {});
+  const auto a = values("A");
+  const auto b = values("B");
+  const auto c = values("C");
+  std::uint64_t sampled = 0;
+  std::uint64_t changed = 0;
+  for (std::size_t grain = 0; grain < kElements; grain += std::size_t{63} * 1031) {
+    for (std::size_t e = grain; e < std::min(grain + 128, kElements); ++e) {
+      const double once = rounded(0.125 * a[e] + 0.125 * b[e] + 0.75 * c[e]);
+      const double twice = rounded(0.25 * rounded(0.5 * a[e] + 0.5 * b[e]) + 0.75 * c[e]);
+      ++sampled;
+      changed += once == twice ? 0 : 1;
+    }
+  }
+  EXPECT_EQ(merged.facts.at(0).sampled, sampled);
+  EXPECT_EQ(merged.facts.at(0).changed, changed);
+  EXPECT_GT(changed, sampled / 100);
+}
+
+TEST(ExtraStep, OnlyWhereAToolWouldStoreAModelInBetween) {
+  const KeyBinder binder({"A", "B", "C", "D"}, {"L"});
+  const Models models = small_family(Dtype::BF16, 13, 29);
+  Loras loras;
+  loras["L"] = lora("L", "model.layers.0.mlp.up_proj", 13, 29, 4, 0.5, 100);
+  const auto sampled = [&](const char* key, Dtype dtype = Dtype::BF16) {
+    PlanOptions options;
+    options.dtype = dtype;
+    return merge_in_memory(binder.bind(key), models, loras, options).facts.at(0).sampled;
+  };
+  EXPECT_EQ(sampled("{A+B}"), 0U);
+  EXPECT_EQ(sampled("A[L]"), 0U);
+  EXPECT_EQ(sampled("{A+B}[L]"), 128U);
+  EXPECT_EQ(sampled("{A[L]+B}"), 128U);
+  EXPECT_EQ(sampled("{{A+B}+C}"), 128U);
+  EXPECT_EQ(sampled("{{A+B}+C}", Dtype::F32), 0U);
+}
+
 TEST(Exactness, FoldsWeightsMethodsAndMixedTypes) {
   const KeyBinder binder({"A", "B", "C", "D"}, {"L", "K"});
   Models models = small_family(Dtype::BF16, 130, 600);

@@ -267,4 +267,30 @@ RoundingCounts blend_lines(GrainView& grain, std::span<const double> coefficient
   return counts;
 }
 
+StepCounts count_changed(GrainView& grain, const LastStep& last, Dtype dtype,
+                         const std::byte* stored) {
+  const std::size_t n = grain.operands();
+  const std::size_t width = size_of(dtype);
+  const std::size_t count = std::min(kSample, grain.count());
+  if (!all_finite(dtype, stored, count)) return {};
+  std::vector<const double*> vectors = grain.chunk(0, count, GrainView::As::Exact);
+  std::vector<double> models(last.models.size() * padded(count));
+  std::vector<std::byte> rounded(count * width);
+  RoundingCounts unused;
+  for (std::size_t m = 0; m < last.models.size(); ++m) {
+    double* const model = models.data() + m * padded(count);
+    blend(vectors.data(), last.models[m].data(), n, count, dtype, rounded.data(), unused);
+    widen(dtype, rounded.data(), count, model);
+    vectors.push_back(model);
+  }
+  blend(vectors.data(), last.coefficients.data(), vectors.size(), count, dtype, rounded.data(),
+        unused);
+  StepCounts counts{count, 0};
+  for (std::size_t e = 0; e < count; ++e) {
+    const std::byte* const again = rounded.data() + e * width;
+    if (!std::equal(again, again + width, stored + e * width)) ++counts.changed;
+  }
+  return counts;
+}
+
 }  // namespace thorns

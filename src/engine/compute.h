@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "engine/solve.h"
 #include "engine/tiles.h"
 #include "kernel/kernels.h"
 #include "plan/plan.h"
@@ -110,5 +111,16 @@ RoundingCounts blend_grain(GrainView& grain, std::span<const double> coefficient
 // The same for a program that is solved by lines; `coefficients` are all of its cells'.
 RoundingCounts blend_lines(GrainView& grain, std::span<const double> coefficients, Dtype dtype,
                            std::byte* to);
+
+// What one more rounding would do to the first kSample elements of a grain whose result is `stored`
+// in `dtype` (of 16 bits): those that would differ had the models of the last node been rounded to
+// `dtype` before it. Nothing is counted where one of them is NaN or Inf.
+inline constexpr std::size_t kSample = 128;
+struct StepCounts {
+  std::uint64_t sampled = 0;
+  std::uint64_t changed = 0;
+};
+StepCounts count_changed(GrainView& grain, const LastStep& last, Dtype dtype,
+                         const std::byte* stored);
 
 }  // namespace thorns

@@ -146,7 +146,7 @@ class Engine {
     const std::size_t written = written_tiles(program, plan_.memory).size();
     for (std::size_t t = 0; t < written; ++t) {
       const Tile tile = t < keep ? kept[t] : next_tile();
-      blend_tile(program, updates, tile, solution.coefficients, facts);
+      blend_tile(program, updates, tile, solution.coefficients, solution.last, facts);
     }
     report_coefficients(program, solution.coefficients, facts);
     facts.norm = solution.norm;
@@ -190,7 +190,7 @@ class Engine {
     facts.coefficients = {1.0};
     const std::size_t tiles = written_tiles(program, plan_.memory).size();
     for (std::size_t t = 0; t < tiles; ++t) {
-      blend_tile(program, none, next_tile(), facts.coefficients, facts);
+      blend_tile(program, none, next_tile(), facts.coefficients, {}, facts);
     }
     return facts;
   }
@@ -317,11 +317,15 @@ class Engine {
   }
 
   void blend_tile(const Program& program, const LoadedUpdates& updates, const Tile& tile,
-                  const std::vector<double>& coefficients, TensorFacts& facts) {
+                  const std::vector<double>& coefficients, const LastStep& last,
+                  TensorFacts& facts) {
     const std::size_t slot = outbox_.take_slot();
     std::byte* const to = outbox_.data(slot);
     std::mutex mutex;
     RoundingCounts total;
+    StepCounts steps;
+    const bool takes_sample =
+        !last.models.empty() && tile.block == 0 && size_of(program.dtype) == 2;
     const std::size_t n = program.operands.size();
     each_grain(program, tile, [&](std::uint64_t offset, std::size_t count, std::size_t worker) {
       GrainView grain(program, updates, tile, offset, count, workspaces_[worker]);
@@ -331,7 +335,11 @@ class Engine {
               ? blend_grain(grain, std::span(coefficients).subspan(tile.block * n, n),
                             program.dtype, target)
               : blend_lines(grain, coefficients, program.dtype, target);
+      const StepCounts sample =
+          takes_sample ? count_changed(grain, last, program.dtype, target) : StepCounts{};
       const std::lock_guard lock(mutex);
+      steps.sampled += sample.sampled;
+      steps.changed += sample.changed;
       total.rounded += counts.rounded;
       total.clipped += counts.clipped;
       total.nonfinite += counts.nonfinite;
@@ -341,6 +349,8 @@ class Engine {
     facts.rounded += total.rounded;
     facts.clipped += total.clipped;
     facts.nonfinite += total.nonfinite;
+    facts.sampled += steps.sampled;
+    facts.changed += steps.changed;
     outbox_.send_slot(current_, slot,
                       static_cast<std::size_t>(tile.count) * size_of(program.dtype));
     report();

@@ -51,6 +51,7 @@ class Solver {
     }
     solution_.norm = std::sqrt(std::max(0.0, square));
     for (std::size_t i = 0; i < n_; ++i) solution_.distances.push_back(distance(i));
+    solution_.last = last_step();
     solution_.coefficients = std::move(points_.back().values);
     return std::move(solution_);
   }
@@ -104,6 +105,37 @@ class Solver {
       }
     }
     return std::sqrt(std::max(0.0, square));
+  }
+
+  LastStep last_step() const {
+    const ProgramNode& last = program_.nodes.back();
+    LastStep step{{}, Vector(n_, 0.0)};
+    Vector scales;
+    const auto add_model = [&](std::size_t node, double scale) {
+      const double* const x = at(points_[node], 0);
+      const double* const one = std::find(x, x + n_, 1.0);
+      if (one != x + n_ && std::count(x, x + n_, 0.0) == static_cast<std::ptrdiff_t>(n_) - 1) {
+        step.coefficients[static_cast<std::size_t>(one - x)] += scale;
+      } else {
+        step.models.emplace_back(x, x + n_);
+        scales.push_back(scale);
+      }
+    };
+    if (program_.lines != Lines::None) return {};
+    if (last.method && all_have(*last.method, 0)) {
+      const Vector& found = solution_.nodes.back().coefficients;
+      for (std::size_t i = 0; i < found.size(); ++i) add_model(last.method->models[i], found[i]);
+    } else if (last.sum) {
+      for (const SumNode::Term& term : last.sum->terms) {
+        if (term.is_operand) {
+          step.coefficients[term.index] += term.scale;
+        } else {
+          add_model(term.index, term.scale);
+        }
+      }
+    }
+    step.coefficients.insert(step.coefficients.end(), scales.begin(), scales.end());
+    return step;
   }
 
   Point solve_sum(const SumNode& sum) const {

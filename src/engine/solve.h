@@ -20,11 +20,19 @@ struct CellGrams {
   }
 };
 
+// The last node of a program, worked out as a chain of pairwise tools does it: from models that
+// were stored before it. Coefficients are those of the first block.
+struct LastStep {
+  std::vector<std::vector<double>> models;  // of the operands; none that is an operand as it is
+  std::vector<double> coefficients;         // of the result: of the operands, then of `models`
+};
+
 struct Solution {
   std::vector<double> coefficients;  // per cell, of the program's operands
   double norm = 0.0;                 // of the weighted sum
   std::vector<double> distances;     // from it to every operand, as in TensorFacts
   std::vector<NodeFacts> nodes;      // one per method node, in program order
+  LastStep last;                     // no models where it is no step of a tool, or by lines
 };
 
 // The inner product of two nodes with coefficient vectors x and y in a cell is x^T G y, so every

@@ -126,9 +126,9 @@ std::optional<NodeFacts> node_of(const Json& json, const Recipe& recipe) {
 }
 
 // [sha256, coefficients, blocks, norms, distances, [norm], nodes, rounded, clipped, nonfinite,
-// least, most]
+// least, most, sampled, changed]
 std::optional<JournalEntry> entry_of(const Json& json, const Plan& plan, const Program& program) {
-  if (!json.is_array() || json.size() != 12 || !json[0].is_string()) return std::nullopt;
+  if (!json.is_array() || json.size() != 14 || !json[0].is_string()) return std::nullopt;
   JournalEntry entry;
   TensorFacts& facts = entry.facts;
   entry.sha256 = json[0].get<std::string>();
@@ -156,7 +156,9 @@ std::optional<JournalEntry> entry_of(const Json& json, const Plan& plan, const P
   const auto rounded = count_of(json[7]);
   const auto clipped = count_of(json[8]);
   const auto nonfinite = count_of(json[9]);
-  if (!rounded || !clipped || !nonfinite) return std::nullopt;
+  const auto sampled = count_of(json[12]);
+  const auto changed = count_of(json[13]);
+  if (!rounded || !clipped || !nonfinite || !sampled || !changed) return std::nullopt;
   facts.coefficients = *coefficients;
   facts.norms = *norms;
   facts.distances = *distances;
@@ -166,6 +168,8 @@ std::optional<JournalEntry> entry_of(const Json& json, const Plan& plan, const P
   facts.rounded = *rounded;
   facts.clipped = *clipped;
   facts.nonfinite = *nonfinite;
+  facts.sampled = *sampled;
+  facts.changed = *changed;
   return entry;
 }
 
@@ -243,7 +247,8 @@ std::string journal_line(const TensorFacts& facts, const std::string& sha256) {
   const Json json =
       Json::array({sha256, bits_json(facts.coefficients), blocks, bits_json(facts.norms),
                    bits_json(facts.distances), bits_json({facts.norm}), nodes, facts.rounded,
-                   facts.clipped, facts.nonfinite, bits_json(facts.least), bits_json(facts.most)});
+                   facts.clipped, facts.nonfinite, bits_json(facts.least), bits_json(facts.most),
+                   facts.sampled, facts.changed});
   return json.dump() + '\n';
 }
 

@@ -221,17 +221,21 @@ void ManifestWriter::tensor(std::size_t index, const TensorFacts& facts) {
     if (i > 0) sources += ", ";
     sources += source_json(program.operands[i], facts, i);
   }
-  // Where nothing was computed, no norm of the result was either.
-  const bool computed = program.kind == ProgramKind::Blend || program.kind == ProgramKind::Cast;
+  std::string extra_step;
+  if (facts.sampled > 0) {
+    extra_step = fmt::format(R"(, "extra_step": {{"sampled": {}, "changed": {}}})", facts.sampled,
+                             facts.changed);
+  }
+  const bool measured = program.kind == ProgramKind::Blend;
   out_(fmt::format(
       R"({}    {{"name": {}, "kind": "{}", "dtype": "{}", "shape": {}, "file": {}, )"
-      R"("norm": {}, "rounded": {}, "clipped": {}, "nonfinite": {}, "sources": [{}], "nodes": {}{}}})",
+      R"("norm": {}, "rounded": {}, "clipped": {}, "nonfinite": {}, "sources": [{}], "nodes": {}{}{}}})",
       separator_, json_string(program.tensor), kind_name(program.kind), to_string(program.dtype),
       fmt::format("[{}]", fmt::join(program.shape, ", ")),
-      json_string(plan_.shards[shard_of_[index]].file), computed ? json_number(facts.norm) : "null",
+      json_string(plan_.shards[shard_of_[index]].file), measured ? json_number(facts.norm) : "null",
       facts.rounded, facts.clipped, facts.nonfinite, sources,
       array_json(facts.nodes, [&](const NodeFacts& node) { return solved_json(node); }),
-      blocks_json(program, facts)));
+      blocks_json(program, facts), extra_step));
   separator_ = ",\n";
 }
 
@@ -262,6 +266,7 @@ std::uint64_t manifest_bound(const Plan& plan, std::span<const WrittenFile> file
     if (written > 1) facts.blocks.assign(static_cast<std::size_t>(written), facts.coefficients);
     facts.norm = kLongestDouble;
     facts.rounded = facts.clipped = facts.nonfinite = program.elements;
+    facts.sampled = facts.changed = program.elements;
     for (const ProgramNode& node : program.nodes) {
       if (!node.method) continue;
       facts.nodes.push_back({node.method->recipe_node,

@@ -230,9 +230,13 @@ class TensorEntries {
     tensor.clipped = field["clipped"].count_up_to(tensor.elements);
     tensor.nonfinite = field["nonfinite"].count_up_to(tensor.elements);
     tensor.sources = field["sources"].list([](const Field& source) {
-      ManifestSource read{source["label"].text(), source["dtype"].dtype(),
-                          source["coefficient"].optional_number(), source["norm"].optional_norm(),
-                          std::nullopt};
+      ManifestSource read;
+      read.label = source["label"].text();
+      read.dtype = source["dtype"].dtype();
+      read.coefficient = source["coefficient"].optional_number();
+      if (source.has("least")) read.least = source["least"].number();
+      if (source.has("most")) read.most = source["most"].number();
+      read.norm = source["norm"].optional_norm();
       // The first manifests had none.
       if (source.has("distance")) read.distance = source["distance"].optional_norm();
       return read;
@@ -240,6 +244,11 @@ class TensorEntries {
     tensor.nodes = field["nodes"].list([&](const Field& node) { return solved(node); });
     if (field.has("blocks")) {
       tensor.blocks = field["blocks"].list([&](const Field& part) { return block(part, tensor); });
+    }
+    if (field.has("extra_step")) {
+      const Field step = field["extra_step"];
+      tensor.sampled = step["sampled"].count_up_to(tensor.elements);
+      tensor.changed = step["changed"].count_up_to(tensor.sampled);
     }
     return tensor;
   }

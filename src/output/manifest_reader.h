@@ -62,6 +62,8 @@ struct ManifestSource {
   std::string label;
   Dtype dtype = Dtype::F32;
   std::optional<double> coefficient;
+  std::optional<double> least;  // of the coefficients, where every line has its own
+  std::optional<double> most;
   std::optional<double> norm;
   std::optional<double> distance;  // of the result from it
 };
@@ -90,6 +92,8 @@ struct ManifestTensor {
   std::uint64_t rounded = 0;  // at most `elements`, as the next two
   std::uint64_t clipped = 0;
   std::uint64_t nonfinite = 0;
+  std::uint64_t sampled = 0;  // at most `elements`; 0 where the last node is no extra step
+  std::uint64_t changed = 0;  // at most `sampled`
   std::vector<ManifestSource> sources;
   std::vector<ManifestSolved> nodes;
   std::vector<ManifestBlock> blocks;  // empty but where vocabularies differ

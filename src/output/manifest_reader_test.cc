@@ -63,6 +63,8 @@ TEST(ManifestReader, ReadsWhatTheWriterWrote) {
   EXPECT_EQ(last.sources[1].distance, 0.5);
   EXPECT_EQ(last.sources[2].distance, std::nullopt);
   EXPECT_EQ(last.nodes[0].angle, 1.5707963267948966);
+  EXPECT_EQ(last.sampled, 6U);
+  EXPECT_EQ(last.changed, 1U);
   EXPECT_EQ(manifest.tensors[0].norm, std::nullopt);
   EXPECT_EQ(manifest.files.size(), 3U);
 }
@@ -97,6 +99,8 @@ TEST(ManifestReader, NamesTheFieldThatIsWrong) {
       {"/tensors/0/file", "model-00009.safetensors"},
       {"/tensors/3/shape", {18446744073709551615U, 2}},
       {"/tensors/3/rounded", 7},
+      {"/tensors/3/extra_step/sampled", 7},
+      {"/tensors/3/extra_step/changed", 7},
       {"/tensors/3/norm", -1},
       {"/tensors/3/sources/0/norm", "1"},
       {"/tensors/3/nodes/0/node", "{A+B}"},

@@ -195,6 +195,8 @@ TEST(Manifest, Tensors) {
   const Plan plan = test::small_plan("/home/me", 2);
   const Json tensors = Json::parse(manifest_text(plan))["tensors"];
   ASSERT_EQ(tensors.size(), 4U);
+  EXPECT_EQ(tensors[1]["kind"], "cast");
+  EXPECT_EQ(tensors[1]["norm"], nullptr);
   EXPECT_EQ(tensors[0], Json::parse(R"({"name":"ids","kind":"same","dtype":"I64","shape":[1],
       "file":"model-00001-of-00002.safetensors","norm":null,"rounded":0,"clipped":0,"nonfinite":0,
       "sources":[{"label":"Rose","dtype":"I64","coefficient":0.1,"norm":null,"distance":null},
@@ -209,7 +211,8 @@ TEST(Manifest, Tensors) {
                   "distance":null}],
       "nodes":[{"node":"{Rose[0.5*Dew]+Thorn X;t(attn)=[0.25,0.75]}",
                 "coefficients":[0.7071067811865476,0.7071067811865476],
-                "angle":1.5707963267948966,"fell_back":false}]})"));
+                "angle":1.5707963267948966,"fell_back":false}],
+      "extra_step":{"sampled":6,"changed":1}})"));
 }
 
 TEST(Manifest, NumbersThatJsonLacksAreNull) {

@@ -185,6 +185,8 @@ inline TensorFacts fake_facts(const Program& program) {
   if (program.kind == ProgramKind::Blend) {
     facts.nodes = {{3, {0.7071067811865476, 0.7071067811865476}, 1.5707963267948966, false}};
     facts.rounded = 2;
+    facts.sampled = 6;
+    facts.changed = 1;
     facts.distances = {0.25, 0.5, std::numeric_limits<double>::quiet_NaN()};
     facts.distances.resize(program.operands.size());
   }
