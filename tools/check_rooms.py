@@ -27,6 +27,7 @@ FLOORS = {
     "engine": 5,
     "output": 5,
     "insight": 6,
+    "report": 6,
     "api": 7,
     "cli": 8,
 }

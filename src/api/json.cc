@@ -5,6 +5,7 @@
 
 #include "thorns/check.h"
 #include "thorns/diff.h"
+#include "thorns/report.h"
 #include "thorns/thorns.h"
 #include "thorns/verify.h"
 
@@ -174,7 +175,97 @@ Json tensor_diff_fields(const TensorDiff& tensor) {
           {"largest", optional_number(tensor.largest)}};
 }
 
+const char* kind_text(ReportInput::Kind kind) {
+  if (kind == ReportInput::Kind::Model) return "model";
+  return kind == ReportInput::Kind::Adapter ? "adapter" : "other";
+}
+
+Json input_fields(const ReportInput& input) {
+  return {{"kind", kind_text(input.kind)},  {"name", input.name},
+          {"where", input.where},           {"what", input.what},
+          {"base_model", input.base_model}, {"bytes", input.bytes}};
+}
+
+Json numbers_fields(const ReportNumbers& numbers) {
+  const auto part = [](const ReportPart& one) {
+    return Json{{"norm", optional_number(one.norm)},
+                {"distance", optional_number(one.distance)},
+                {"length", optional_number(one.length)},
+                {"share", optional_number(one.share)}};
+  };
+  const auto angles = [](const ReportAngles& one) -> Json {
+    if (one.tensors == 0) return nullptr;
+    return {{"tensors", one.tensors},
+            {"averaged", one.averaged},
+            {"smallest", one.smallest},
+            {"mean", one.mean},
+            {"largest", one.largest}};
+  };
+  return {{"tensors", numbers.tensors},
+          {"elements", numbers.elements},
+          {"norm", optional_number(numbers.norm)},
+          {"parts", list_of(numbers.parts, part)},
+          {"angles", list_of(numbers.angles, angles)},
+          {"rounded", numbers.rounded},
+          {"clipped", numbers.clipped},
+          {"nonfinite", numbers.nonfinite},
+          {"sampled", numbers.sampled},
+          {"changed", numbers.changed}};
+}
+
+Json place_fields(const ReportPlace& place) {
+  return {{"layer", place.layer ? Json(*place.layer) : Json(nullptr)},
+          {"module", place.module},
+          {"tensor", place.tensor},
+          {"made", place.made},
+          {"dtype", to_string(place.dtype)},
+          {"shape", place.shape},
+          {"numbers", numbers_fields(place.numbers)}};
+}
+
+Json report_node_fields(const ReportNode& node) {
+  const auto edge = [](const ReportEdge& one) {
+    return Json{{"to", one.to_adapter ? "input" : "node"},
+                {"index", one.index},
+                {"weight", one.weight},
+                {"share", optional_number(one.share)}};
+  };
+  return {{"key", node.key},
+          {"method", node.method.empty() ? Json(nullptr) : Json(node.method)},
+          {"model", node.leaf ? Json(*node.leaf) : Json(nullptr)},
+          {"edges", list_of(node.edges, edge)},
+          {"share", optional_number(node.share)}};
+}
+
 }  // namespace
+
+std::string to_json(const Report& report) {
+  const auto layer = [](const ReportLayer& one) {
+    return Json{{"layer", one.layer}, {"numbers", numbers_fields(one.numbers)}};
+  };
+  const auto dropped = [](const ReportDropped& one) {
+    return Json{{"tensor", one.tensor}, {"leaf", one.leaf}, {"reason", one.reason}};
+  };
+  const auto file = [](const ReportFile& one) {
+    return Json{{"name", one.name}, {"size", one.size}, {"sha256", one.sha256}};
+  };
+  return document("thorns/report/1", {{"name", report.name},
+                                      {"program_version", report.program_version},
+                                      {"published", report.published},
+                                      {"key", report.key},
+                                      {"dtype", report.dtype},
+                                      {"bytes", report.bytes},
+                                      {"inputs", list_of(report.inputs, input_fields)},
+                                      {"nodes", list_of(report.nodes, report_node_fields)},
+                                      {"root", report.root},
+                                      {"measured", report.measured},
+                                      {"whole", numbers_fields(report.whole)},
+                                      {"layers", list_of(report.layers, layer)},
+                                      {"places", list_of(report.places, place_fields)},
+                                      {"warnings", report.warnings},
+                                      {"dropped", list_of(report.dropped, dropped)},
+                                      {"files", list_of(report.files, file)}});
+}
 
 std::string to_json(const VerifyReport& report) {
   const auto fields = [](const VerifyProblem& problem) {

@@ -338,6 +338,33 @@ std::unique_ptr<VerbParser> diff_parser() {
   return parser;
 }
 
+std::unique_ptr<VerbParser> report_parser() {
+  auto parser = std::make_unique<VerbParser>("report");
+  auto arguments = std::make_shared<ReportArguments>();
+  OptionTable table(parser->app);
+  table.group("Folder");
+  table.positional("DIR", "The finished folder.", arguments->folder);
+  table.group("Result");
+  table.once("-o,--output", "FILE",
+             "The page to write, or - for standard output. A page that is there is replaced. "
+             "Default: DIR.html; with --json no page is written.",
+             [arguments](const std::string& value) { arguments->output = value; });
+  table.group("Talk");
+  declare_volume(table, arguments->talk);
+  declare_json(table, arguments->talk);
+  parser->finish = [arguments, &app = parser->app]() -> Command {
+    if (app.count("DIR") == 0) {
+      refuse("report needs a folder", "for example: thorns report path/to/merge");
+    }
+    if (arguments->talk.json && arguments->output == "-") {
+      refuse("`--json` and `-o -` both write to standard output");
+    }
+    refuse_both_volumes(arguments->talk);
+    return *arguments;
+  };
+  return parser;
+}
+
 std::unique_ptr<VerbParser> verify_parser() {
   auto parser = std::make_unique<VerbParser>("verify");
   auto arguments = std::make_shared<VerifyArguments>();
@@ -464,6 +491,14 @@ const std::vector<Verb>& verbs() {
         "Reads both once and writes nothing.",
         "  thorns diff path/to/base path/to/tune\n"},
        diff_parser},
+      {"report",
+       {"report DIR", "what a finished merge is made of, as one HTML page",
+        "Write one HTML page about a finished folder: the key as a tree with the share of every "
+        "part, angles by layer and module, norms before and after, distances from every model, and "
+        "what rounding did. Reads thorns.json and nothing else. The page needs no network.",
+        "  thorns report path/to/merge\n"
+        "  thorns report path/to/merge -o merge.html\n"},
+       report_parser},
       {"verify",
        {"verify DIR", "whether a finished folder is what its manifest says",
         "Read every file of a finished folder and hold it against thorns.json: size, SHA-256, and "

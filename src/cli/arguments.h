@@ -32,6 +32,11 @@ struct DiffArguments {
   DiffOptions options;
   Talk talk;
 };
+struct ReportArguments {
+  std::string folder;
+  std::string output;  // a file, or "-"; empty: beside the folder
+  Talk talk;
+};
 struct VerifyArguments {
   std::string folder;
   Talk talk;
@@ -52,8 +57,8 @@ struct ShowText {  // help, version
 };
 
 using Command =
-    std::variant<MergeArguments, PlanArguments, CheckArguments, DiffArguments, VerifyArguments,
-                 KeyArguments, MethodsArguments, CompletionArguments, ShowText>;
+    std::variant<MergeArguments, PlanArguments, CheckArguments, DiffArguments, ReportArguments,
+                 VerifyArguments, KeyArguments, MethodsArguments, CompletionArguments, ShowText>;
 
 // `arguments` without the program's name; `thorns_path` is the value of THORNS_PATH. Throws
 // BadUsage.

@@ -90,9 +90,13 @@ TEST(CliArguments, BadUsageNamesWhatAndWhatToDo) {
     const char* hint;
   };
   const std::vector<Case> cases = {
-      {{}, "expected a verb: merge, plan, check, diff, verify, key, methods", "thorns --help"},
+      {{},
+       "expected a verb: merge, plan, check, diff, report, verify, key, methods",
+       "thorns --help"},
       {{"mrege"}, "unknown verb `mrege`", "did you mean `merge`?"},
-      {{"report"}, "unknown verb `report`", "thorns --help"},
+      {{"inspect"}, "unknown verb `inspect`", "thorns --help"},
+      {{"report"}, "report needs a folder", "thorns report"},
+      {{"report", "x", "--json", "-o", "-"}, "both write to standard output", ""},
       {{"verify"}, "verify needs a folder", "thorns verify"},
       {{"--json", "merge"}, "`--json` stands before any verb", "write the verb first"},
       {{"merge"}, "merge needs a recipe", "in quotes"},
