@@ -54,19 +54,14 @@ double scale_of(const ConfigFields& config) {
 
 void fold(FamilyModule& module) {
   const double scale = scale_of(module.config());
-  const std::size_t a = module.need("lora_A");
-  const std::size_t b = module.need("lora_B");
   const std::size_t e = module.need("lora_E");
-  module.check_matrix(a);
-  module.check_matrix(b);
-  const std::uint64_t rank = module.shape(a)[0];
-  if (module.shape(e) != std::vector<std::uint64_t>{rank, 1} || module.shape(b)[1] != rank) {
-    module.refuse(ErrorCode::Corrupt,
-                  fmt::format("has a lora_A of shape {}, a lora_B of {} and singular values of {}, "
-                              "which have no product: `{}`",
-                              shape_text(module.shape(a)), shape_text(module.shape(b)),
-                              shape_text(module.shape(e)), module.info(e).name),
-                  e);
+  const auto [a, b] = module.need_factors("lora_", true);
+  if (module.shape(e) != std::vector<std::uint64_t>{module.shape(a)[0], 1}) {
+    module.refuse(
+        ErrorCode::Corrupt,
+        fmt::format("has singular values of shape {} for a lora_A of shape {}: `{}`",
+                    shape_text(module.shape(e)), shape_text(module.shape(a)), module.info(e).name),
+        e);
   }
   module.add(UpdateKind::LowRank, std::make_shared<SingularProduct>(module, a, b, e), scale);
 }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "adapter/numbers.h"
 #include "base/text.h"
 
 namespace thorns {
@@ -60,21 +61,18 @@ void OpeningAdapter::refuse(ErrorCode code, const std::string& what, const std::
 }
 
 void OpeningAdapter::check_floating(std::size_t tensor) const {
+  if (!is_blendable(source->tensors()[tensor].dtype)) refuse_type(tensor);
+}
+
+void OpeningAdapter::refuse_type(std::size_t tensor) const {
   const TensorInfo& info = source->tensors()[tensor];
-  if (is_blendable(info.dtype)) return;
   refuse(ErrorCode::Unsupported,
          fmt::format("holds a tensor of type {}, which cannot be folded: `{}`",
                      to_string(info.dtype), info.name),
          info.name, "save the adapter in a 16-bit or 32-bit floating type");
 }
 
-std::size_t FamilyModule::need(std::string_view tensor) {
-  const std::size_t index = need_any(tensor);
-  adapter_.check_floating(index);
-  return index;
-}
-
-std::size_t FamilyModule::need_any(std::string_view tensor) {
+std::size_t FamilyModule::take(std::string_view tensor) {
   const auto found = tensors_.find(tensor);
   if (found == tensors_.end()) {
     refuse(ErrorCode::Corrupt, fmt::format("has no {} for `{}`", tensor, name_),
@@ -84,10 +82,29 @@ std::size_t FamilyModule::need_any(std::string_view tensor) {
   return found->second;
 }
 
+std::size_t FamilyModule::need(std::string_view tensor) {
+  const std::size_t index = take(tensor);
+  adapter_.check_floating(index);
+  return index;
+}
+
+std::size_t FamilyModule::need_indices(std::string_view tensor) {
+  const std::size_t index = take(tensor);
+  if (!holds_indices(info(index).dtype)) adapter_.refuse_type(index);
+  return index;
+}
+
 std::size_t FamilyModule::need_shared(std::string_view tensor) {
   used_.insert(std::string(tensor));
   const auto found = adapter_.shared.find(tensor);
-  if (found == adapter_.shared.end()) return need(tensor);
+  if (found == adapter_.shared.end()) {
+    if (has(tensor)) return need(tensor);
+    refuse(ErrorCode::Unsupported,
+           fmt::format("holds no {}, which all its layers share, only perhaps the seed of the "
+                       "random numbers in it",
+                       tensor),
+           "save it once more where it was trained, with save_projection=True");
+  }
   adapter_.check_floating(found->second);
   return found->second;
 }
@@ -98,6 +115,32 @@ void FamilyModule::check_matrix(std::size_t tensor) const {
          fmt::format("has a factor of shape {}, expected a matrix: `{}`", shape_text(shape(tensor)),
                      info(tensor).name),
          tensor, "a sharded training run saves empty tensors unless they are gathered first");
+}
+
+FamilyModule::Factors FamilyModule::need_factors(const std::string& mark, bool matrices) {
+  const Factors factors{need(mark + "A"), need(mark + "B")};
+  for (const std::size_t factor : {factors.a, factors.b}) {
+    if (matrices || shape(factor).size() < 2 || info(factor).elements == 0) check_matrix(factor);
+  }
+  const std::vector<std::uint64_t>& a = shape(factors.a);
+  const std::vector<std::uint64_t>& b = shape(factors.b);
+  if (a[0] != b[1]) {
+    refuse(ErrorCode::Corrupt,
+           fmt::format("has factors of different rank for `{}`: {}A is {}, {}B is {}", name_, mark,
+                       shape_text(a), mark, shape_text(b)),
+           factors.b,
+           a.size() > 2 ? "factors on a convolution of several groups have no product" : "");
+  }
+  // On a convolution A has its kernel and B is one pixel wide, so that the product is that of two
+  // matrices, with A read as rank x (channels * kernel).
+  if (info(factors.b).elements != b[0] * b[1]) {
+    refuse(ErrorCode::Unsupported,
+           fmt::format("has a {}B of shape {} on a convolution; only kernels of one element can be "
+                       "multiplied out: `{}`",
+                       mark, shape_text(b), info(factors.b).name),
+           factors.b);
+  }
+  return factors;
 }
 
 std::uint64_t FamilyModule::rank(std::optional<std::uint64_t> of_tensors) {

@@ -86,6 +86,7 @@ struct OpeningAdapter {
                            const std::string& hint = {}) const;
   // Refuses a tensor whose type is no floating point.
   void check_floating(std::size_t tensor) const;
+  [[noreturn]] void refuse_type(std::size_t tensor) const;
 };
 
 // What a family sees of one module of the model: its tensors, the configuration, and where its
@@ -101,14 +102,22 @@ class FamilyModule {
   bool has(std::string_view tensor) const { return tensors_.count(tensor) > 0; }
   // The tensor of that name. Corrupt where there is none, Unsupported where it holds no floats.
   std::size_t need(std::string_view tensor);
-  // The same for one that is shared; a copy of it in the module stands in where it is missing.
+  // The same for one that all modules share; a copy of it in the module stands in for it.
+  // Unsupported where there is neither.
   std::size_t need_shared(std::string_view tensor);
-  // Whole numbers: as need(), without regard to the type.
-  std::size_t need_any(std::string_view tensor);
+  // The same as need() for indices (numbers.h), whatever type they are stored in.
+  std::size_t need_indices(std::string_view tensor);
   const TensorInfo& info(std::size_t tensor) const { return adapter_.source->tensors()[tensor]; }
   const std::vector<std::uint64_t>& shape(std::size_t tensor) const { return info(tensor).shape; }
   // A matrix that is not empty, or Corrupt.
   void check_matrix(std::size_t tensor) const;
+  // The tensors `mark`A (rank x in, or on a convolution rank x channels x kernel) and `mark`B (out
+  // x rank), or Corrupt where they have no product. `matrices`: convolutions are refused.
+  struct Factors {
+    std::size_t a;
+    std::size_t b;
+  };
+  Factors need_factors(const std::string& mark, bool matrices);
 
   // What the configuration says for this module: the first key of `rank_pattern` (`alpha_pattern`)
   // that matches, else `r` (`field`). The rank of the tensors goes before that of the
@@ -134,6 +143,8 @@ class FamilyModule {
   void check_all_used() const;
 
  private:
+  std::size_t take(std::string_view tensor);
+
   OpeningAdapter& adapter_;
   const std::string& name_;
   const NamedTensors& tensors_;

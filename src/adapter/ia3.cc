@@ -2,6 +2,7 @@
 // factor each.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "adapter/family.h"
@@ -11,8 +12,9 @@
 namespace thorns {
 namespace {
 
-// Outputs: every row of a Linear weight (column of a Conv1D) and every element of a bias is
-// multiplied by its factor. Inputs: every column of a Linear weight (row of a Conv1D).
+// Outputs: every row of a Linear or convolution (column of a Conv1D) and every element of a bias is
+// multiplied by its factor. Inputs: every column of a Linear (row of a Conv1D, channel of a
+// convolution).
 enum class Side { Outputs, Inputs };
 
 class Scale final : public RowMap {
@@ -39,12 +41,14 @@ class Scale final : public RowMap {
 
 class ScaleChange final : public MapChange {
  public:
-  ScaleChange(std::size_t tensor, std::uint64_t count, Side side)
-      : tensor_(tensor), count_(count), side_(side) {}
+  // `dims`: of the weight; that of a convolution has more than two.
+  ScaleChange(std::size_t tensor, std::uint64_t count, Side side, std::size_t dims)
+      : tensor_(tensor), count_(count), side_(side), dims_(dims) {}
 
   bool fits(const BaseTensor& base) const override {
     if (base.shape.size() == 1) return side_ == Side::Outputs && count_ == base.shape[0];
-    return base.shape.size() == 2 && count_ == (by_row(base) ? base.shape[0] : base.shape[1]);
+    if (base.shape.size() != dims_ || (dims_ > 2 && base.transposed)) return false;
+    return count_ == base.shape[by_row(base) ? 0 : 1];
   }
   std::string expected() const override {
     return fmt::format("{} {}", count_, side_ == Side::Outputs ? "outputs" : "inputs");
@@ -55,8 +59,11 @@ class ScaleChange final : public MapChange {
     return count_ * 2 * sizeof(double);
   }
   std::unique_ptr<RowMap> load(const TensorSource& source, const BaseTensor& base) const override {
-    const bool rows = base.shape.size() == 2 && by_row(base);
-    return std::make_unique<Scale>(read_numbers(source, tensor_), rows ? base.columns() : 1);
+    const bool bias = base.shape.size() == 1;
+    const std::uint64_t run = bias           ? 1
+                              : by_row(base) ? base.columns()
+                                             : base.columns() / base.shape[1];
+    return std::make_unique<Scale>(read_numbers(source, tensor_), run);
   }
 
  private:
@@ -65,22 +72,48 @@ class ScaleChange final : public MapChange {
   std::size_t tensor_;
   std::uint64_t count_;
   Side side_;
+  std::size_t dims_;
 };
+
+// As PEFT decides it: one expression for whole names, or a list of their endings.
+bool is_feedforward(const FamilyModule& module) {
+  constexpr const char* kField = "feedforward_modules";
+  const ConfigFields& config = module.config();
+  const Json* const field = config.find(kField);
+  if (field == nullptr) config.wrong(kField, "given, so it is unknown what its vectors multiply");
+  const std::vector<std::string> names = config.texts(kField);
+  if (field->is_string()) {
+    PatternList whole({fmt::format("^(?:{})", names[0])},
+                      fmt::format("{} of `{}`", kField, config.path()));
+    return whole.first_match(module.name()).has_value();
+  }
+  return std::any_of(names.begin(), names.end(),
+                     [&](const std::string& ending) { return module.name().ends_with(ending); });
+}
+
+// The vector of a linear layer is a column (out, 1) or a row (1, in); that of a convolution has the
+// channels, in or out, in its second dimension.
+Side side_of(const FamilyModule& module, std::size_t factors) {
+  const std::vector<std::uint64_t>& shape = module.shape(factors);
+  const std::uint64_t count = module.info(factors).elements;
+  if (shape.size() == 2 && shape[1] == 1) return Side::Outputs;
+  if (shape.size() < 2 || count == 0 || shape[1] != count) {
+    module.refuse(
+        ErrorCode::Corrupt,
+        fmt::format("has an ia3_l of shape {}, expected a row, a column or channels: `{}`",
+                    shape_text(shape), module.info(factors).name),
+        factors);
+  }
+  return shape.size() == 2 || is_feedforward(module) ? Side::Inputs : Side::Outputs;
+}
 
 void fold(FamilyModule& module) {
   const std::size_t factors = module.need("ia3_l");
-  const std::vector<std::uint64_t>& shape = module.shape(factors);
-  const bool outputs = shape.size() == 2 && shape[1] == 1;
-  if (!outputs && (shape.size() != 2 || shape[0] != 1)) {
-    module.refuse(ErrorCode::Unsupported,
-                  fmt::format("has IA3 on a layer that is not linear: `{}` has shape {}",
-                              module.info(factors).name, shape_text(shape)),
-                  factors);
-  }
-  const auto change = std::make_shared<ScaleChange>(factors, module.info(factors).elements,
-                                                    outputs ? Side::Outputs : Side::Inputs);
+  const Side side = side_of(module, factors);
+  const auto change = std::make_shared<ScaleChange>(factors, module.info(factors).elements, side,
+                                                    module.shape(factors).size());
   module.add(UpdateKind::Map, change);
-  if (!outputs) return;
+  if (side == Side::Inputs) return;
   Update bias;
   bias.kind = UpdateKind::Map;
   bias.parameter = "bias";
@@ -94,7 +127,7 @@ const RegisterFamily registered({.type = "IA3",
                                  .reference = "Liu et al. 2022",
                                  .update = "outputs (and biases), or the inputs of feed-forward "
                                            "layers, times one factor each",
-                                 .layers = "linear, Conv1D",
+                                 .layers = "linear, Conv1D, convolution in 2 and 3 dimensions",
                                  .tensors = {"ia3_l"},
                                  .fold = fold});
 

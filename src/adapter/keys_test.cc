@@ -44,6 +44,9 @@ TEST(AdapterKeys, EverySpellingIsRead) {
       {"m.q.lora_E", Role::Family, "lora_E", "m.q"},
       {"base_model.model.ln.ln_tuning_layers.bias", Role::Family, "ln_tuning_layers.bias", "ln"},
       {"ln.ln_tuning_layers.default.weight", Role::Family, "ln_tuning_layers", "ln", "default"},
+      {"base_model.model.m.q.hada_w1_a", Role::Family, "hada_w1_a", "m.q"},
+      {"base_model.vera_A", Role::Family, "vera_A", ""},
+      {"base_model.vera_B.default", Role::Family, "vera_B", "", "default"},
       // Prefixes, in any order and number.
       {"model.layers.0.self_attn.q_proj.lora_A.weight", Role::Family, "lora_A", q},
       {"base_model.model.layers.0.self_attn.q_proj.lora_A.weight", Role::Family, "lora_A",
@@ -105,8 +108,9 @@ TEST(AdapterKeys, OtherTypesAreRecognised) {
       {"m.q.lora_A.bias", "an unknown kind of LoRA"},
       {"m.q.lora_C.weight", "an unknown kind of LoRA"},
       {"lora_A.weight", "LoRA without a module"},
-      {"base_model.vera_A", "VeRA"},
-      {"m.q.hada_w1_a", "LoHa"},
+      {"m.q.vera_C", "VeRA"},
+      {"m.q.hada_w3_a", "LoHa"},
+      {"m.q.c3a_kernel", "C3A"},
       {"prompt_embeddings", "prompt-learning"},
   };
   for (const auto& [name, what] : cases) {

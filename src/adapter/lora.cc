@@ -20,36 +20,10 @@ std::string name_of(const ConfigFields& config) {
   return is_dora(config) ? "DoRA" : is_rslora(config) ? "rsLoRA" : "LoRA";
 }
 
-void check_factor(const FamilyModule& module, std::size_t factor, bool embedding) {
-  const std::size_t dims = module.shape(factor).size();
-  if (embedding || dims < 2 || module.info(factor).elements == 0) module.check_matrix(factor);
-}
-
 // The product of the factors `mark`A and `mark`B, as an update of the weight.
 Update low_rank(FamilyModule& module, const std::string& mark, bool embedding) {
-  const std::size_t first = module.need(mark + "A");
-  const std::size_t second = module.need(mark + "B");
-  check_factor(module, first, embedding);
-  check_factor(module, second, embedding);
-  const std::vector<std::uint64_t>& a = module.shape(first);
-  const std::vector<std::uint64_t>& b = module.shape(second);
-  if (a[0] != b[1]) {
-    module.refuse(ErrorCode::Corrupt,
-                  fmt::format("has factors of different rank for `{}`: {}A is {}, {}B is {}",
-                              module.name(), mark, shape_text(a), mark, shape_text(b)),
-                  second,
-                  a.size() > 2 ? "LoRA on a convolution of several groups has no product" : "");
-  }
-  // On a convolution A has its kernel and B is one pixel wide, so that the update is B A with A
-  // read as rank x (channels * kernel).
-  if (module.info(second).elements != b[0] * b[1]) {
-    module.refuse(ErrorCode::Unsupported,
-                  fmt::format("has a lora_B of shape {} on a convolution; only kernels of one "
-                              "element can be multiplied out: `{}`",
-                              shape_text(b), module.info(second).name),
-                  second);
-  }
-  const std::uint64_t rank = module.rank(a[0]);
+  const auto [first, second] = module.need_factors(mark, embedding);
+  const std::uint64_t rank = module.rank(module.shape(first)[0]);
   const auto divisor = static_cast<double>(rank);
   Update update;
   update.kind = UpdateKind::LowRank;

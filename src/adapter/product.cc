@@ -3,17 +3,13 @@
 #include <vector>
 
 namespace thorns {
-namespace {
 
-// `from` is rows x columns, row-major; `to` becomes its transpose.
 void transpose(std::span<const float> from, std::uint64_t columns, std::span<float> to) {
   const std::uint64_t rows = from.size() / columns;
   for (std::uint64_t i = 0; i < rows; ++i) {
     for (std::uint64_t j = 0; j < columns; ++j) to[j * rows + i] = from[i * columns + j];
   }
 }
-
-}  // namespace
 
 bool ProductChange::fits(const BaseTensor& base) const {
   if (base.shape.size() != 2) return false;

@@ -9,6 +9,9 @@
 
 namespace thorns {
 
+// `from`, row-major with that many columns; `to` becomes its transpose.
+void transpose(std::span<const float> from, std::uint64_t columns, std::span<float> to);
+
 // B is out x rank, A is rank x in. W is (out, in), or (in, out) where it is transposed.
 class ProductChange : public FactorChange {
  public:
