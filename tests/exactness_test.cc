@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "adapter/rotation.h"
 #include "engine/engine.h"
 #include "kernel/kernels.h"
 #include "plan/memory.h"
@@ -167,6 +168,39 @@ class Turn final : public TestChange<MapChange> {
   }
 };
 
+// All of a row rotated, and row r times 1 + r / 100, as OFT and BOFT have it.
+class Rotated final : public TestChange<MapChange> {
+  static Matrices rotation() {
+    Matrices matrices(kColumns, 1);
+    for (std::size_t e = 0; e < matrices[0].size(); ++e)
+      matrices[0][e] = 0.5 * std::cos(static_cast<double>(e * e % 101));
+    make_skew(matrices[0], kColumns, 1);
+    cayley(matrices[0], kColumns);
+    return matrices;
+  }
+  static double factor(std::uint64_t row) { return 1 + static_cast<double>(row) / 100; }
+
+  bool elementwise() const override { return false; }
+  std::unique_ptr<RowMap> load(const TensorSource&, const BaseTensor&) const override {
+    std::vector<double> factors(kRows);
+    for (std::size_t row = 0; row < kRows; ++row) factors[row] = factor(row);
+    std::vector<Rotation::Step> steps;
+    steps.push_back({rotation()});
+    return std::make_unique<Rotation>(std::move(steps), kColumns, std::move(factors));
+  }
+  void change(std::vector<double>& values) const override {
+    const std::vector<double> before = values;
+    const Matrices matrices = rotation();
+    for (std::uint64_t e = 0; e < values.size(); ++e) {
+      const std::uint64_t row = e / kColumns;
+      long double sum = 0;
+      for (std::uint64_t k = 0; k < kColumns; ++k)
+        sum += before[row * kColumns + k] * matrices[0][k * kColumns + e % kColumns];
+      values[e] = factor(row) * static_cast<double>(sum);
+    }
+  }
+};
+
 // Row r, or column c, to the norm 1 + its number / 10.
 class Norms final : public TestChange<NormChange> {
  public:
@@ -213,6 +247,7 @@ Loras changing_adapters() {
   Loras loras;
   loras["Add"] = adapter_of("Add", {{UpdateKind::Generate, std::make_shared<Waves>()}});
   loras["Turn"] = adapter_of("Turn", {{UpdateKind::Map, std::make_shared<Turn>()}});
+  loras["Rotate"] = adapter_of("Rotate", {{UpdateKind::Map, std::make_shared<Rotated>()}});
   loras["Rows"] = adapter_of("Rows", {{UpdateKind::Normalise, std::make_shared<Norms>(false)}});
   loras["Columns"] =
       adapter_of("Columns", {{UpdateKind::Normalise, std::make_shared<Norms>(true)}});
@@ -220,7 +255,7 @@ Loras changing_adapters() {
 }
 
 const std::vector<std::string>& changing_names() {
-  static const std::vector<std::string> names = {"Add", "Turn", "Rows", "Columns"};
+  static const std::vector<std::string> names = {"Add", "Turn", "Rotate", "Rows", "Columns"};
   return names;
 }
 
@@ -236,8 +271,9 @@ std::vector<std::string> changing_keys() {
     }
   }
   for (const char* key : {"A[Add][Turn]", "A[Turn][Add]", "{A[Rows][Turn]+B[Turn][Rows]}",
-                          "{{A+B}[Rows]+C}[0.5*Rows]", "{A[Columns]+B[Add]}[Columns]",
-                          "{{A[Turn]+B}[0.3*Turn]+C[Rows]}[Rows]"}) {
+                          "{{A+B}[Rows]+C}[0.5*Rows]", "{A[Rotate]+{B[Turn]+C}[Rotate]}[Rotate]",
+                          "{A[Columns]+B[Add]}[Columns]", "{{A[Turn]+B}[0.3*Turn]+C[Rows]}[Rows]",
+                          "{{A[Rotate]+B}[0.3*Rotate]+C[Rows]}[Rotate]"}) {
     keys.emplace_back(key);
   }
   return keys;
@@ -264,8 +300,8 @@ TEST(SameBytes, ForChangesOfEveryKind) {
   const KeyBinder binder({"A", "B", "C"}, changing_names());
   const Loras loras = changing_adapters();
   const Models models = small_family(Dtype::BF16, kRows, kColumns);
-  for (const char* key :
-       {"{{A[Turn]+B}[0.3*Turn]+C[Rows]}[Rows]", "{A[Columns]+B[Add]}[Columns]"}) {
+  for (const char* key : {"{{A[Turn]+B}[0.3*Turn]+C[Rows]}[Rows]", "{A[Rotate]+B}[0.3*Rotate]",
+                          "{A[Columns]+B[Add]}[Columns]"}) {
     const Recipe recipe = binder.bind(key);
     const auto expected = merge_in_memory(recipe, models, loras).bytes;
     for (const std::size_t threads : {1U, 3U}) {

@@ -87,7 +87,8 @@ TEST_P(FoldedGolden, EqualsPeft) {
   const std::string folder = kGolden + "folded/" + GetParam();
   const auto base = open_weights(real_disk(), folder + "/base.safetensors");
   const auto expected = open_weights(real_disk(), folder + "/expected.safetensors");
-  EXPECT_TRUE(open_adapter(real_disk(), folder + "/adapter")->warnings().empty());
+  const bool warned = GetParam() == "oft_017_series";  // PEFT 0.17 had another series
+  EXPECT_EQ(open_adapter(real_disk(), folder + "/adapter")->warnings().size(), warned ? 1U : 0U);
   const auto written = merged(folder);
   ASSERT_EQ(written.size(), expected->tensors().size());
   std::size_t changed = 0;

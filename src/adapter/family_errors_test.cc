@@ -41,6 +41,10 @@ TEST(FamilyErrors, AreOneClearSentence) {
       {R"("peft_type":"MISS","init_weights":"bat")", {{"miss_block", {4, 8}}}, "none of init_we"},
       {R"("peft_type":"MISS")", {{"miss_block", {2, 4, 4}}}, "block of shape [2, 4, 4]"},
       {R"("peft_type":"MISS")", {{"bone_block", {4, 8}}}, "Bone in an adapter of type MiSS"},
+      {R"("peft_type":"OFT")", {{"oft_R.weight", {3, 5}}}, "no square blocks"},
+      {R"("peft_type":"OFT","block_share":true)", {{"oft_R.weight", {3, 6}}}, "no square blocks"},
+      {R"("peft_type":"OFT")", {{"oft_r", {3, 4, 4}}}, "rotates the outputs"},
+      {R"("peft_type":"OFT")", {{"oft_r", {3, 4, 3}}, {"oft_s", {8, 1}}}, "no square blocks"},
   };
   for (const WrongCase& test : cases) {
     SCOPED_TRACE(test.says);
@@ -77,6 +81,19 @@ TEST(FamilyErrors, OfAModelOfAnotherShape) {
        {8, 6},
        false,
        "8 outputs and a multiple of 4 inputs"},
+      {R"("peft_type":"OFT")", {{"oft_R.weight", {3, 6}}}, {8, 12}, true, ""},
+      {R"("peft_type":"OFT")", {{"oft_R.weight", {3, 6}}}, {8, 3, 2, 2}, true, ""},
+      {R"("peft_type":"OFT")", {{"oft_R.weight", {3, 6}}}, {12, 8}, false, "for 12 inputs"},
+      {R"("peft_type":"OFT","block_share":true)",
+       {{"oft_R.weight", {1, 6}}},
+       {12, 10},
+       false,
+       "a multiple of 4 inputs"},
+      {R"("peft_type":"OFT")",
+       {{"oft_r", {3, 4, 4}}, {"oft_s", {8, 1}}},
+       {9, 12},
+       false,
+       "8 outputs and 12 inputs"},
   };
   for (const FitCase& test : cases) {
     test::ByteDisk disk;
