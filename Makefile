@@ -20,6 +20,7 @@ FORMAT_PACKAGES := clang-format-14 python3
 TIDY_PACKAGES := $(PACKAGES) clang-tidy-14
 FUZZ_PACKAGES := $(PACKAGES) clang-14 libclang-rt-14-dev
 BENCH_PACKAGES := $(PACKAGES) python3-numpy
+BROWSER_PACKAGES := $(PACKAGES) chromium
 
 ifeq ($(DEPS),no)
   need = @:
@@ -104,6 +105,20 @@ bench:  ## measure against cat, cp and numpy; options in BENCH, e.g. BENCH=--qui
 .PHONY: demo-check
 demo-check: demo  ## load the demo's model in transformers and check every number (needs torch)
 	@$(PYTHON) demo/check_with_transformers.py
+
+.PHONY: report-check
+report-check:  ## the report's page in headless Chromium: time, contrast, width, keys, print
+	$(call need,$(BROWSER_PACKAGES))
+	$(call configure,build,release)
+	@cmake --build build -j $(JOBS) --target thorns
+	@cd tests/cli && THORNS="$(CURDIR)/build/thorns" THORNS_BROWSER=required \
+	  $(PYTHON) -B -m unittest -v test_report_browser
+
+.PHONY: report-picture
+report-picture: demo  ## docs/report.png, from the report of the demo
+	$(call need,$(BROWSER_PACKAGES))
+	build/thorns report demo/out/13B-Thorns
+	@$(PYTHON) -B demo/report_picture.py
 
 .PHONY: rooms
 rooms: deps  ## check the arrows between the rooms, and other house rules

@@ -29,7 +29,7 @@ body { margin: 0 auto; padding: 1.25rem; max-width: 76rem; background: var(--pag
   font: 1rem/1.5 system-ui, sans-serif; }
 h1, h2, h3 { line-height: 1.2; overflow-wrap: anywhere; }
 h1 { margin: .3em 0 0; font-size: 2rem; }
-h2 { margin: 2.2em 0 .5em; padding-top: .6em; border-top: 1px solid var(--rule); font-size: 1.35rem; }
+h2 { margin: 1.7em 0 .5em; padding-top: .6em; border-top: 1px solid var(--rule); font-size: 1.35rem; }
 h3 { margin: 1em 0 .2em; font-size: 1.05rem; }
 p { margin: .4em 0 .8em; max-width: 48rem; }
 a { color: var(--link); }
@@ -65,16 +65,17 @@ svg .line { fill: none; stroke: var(--other); stroke-width: 1.3; }
 svg .line.result { stroke: var(--accent); stroke-width: 2.8; }
 svg.norms text { font-size: 12px; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .875rem; }
-caption { text-align: left; font-weight: 600; padding: .3rem 0; }
+caption { position: sticky; left: 0; width: max-content; max-width: min(100vw - 2.5rem, 70rem); text-align: left; font-weight: 600; padding: .3rem 0; }
 th, td { padding: .2rem .5rem; border-bottom: 1px solid var(--rule); text-align: right; vertical-align: bottom; }
-tbody th, thead th:first-child { text-align: left; font-weight: 500; }
+tbody th, tfoot th, thead th:first-child { text-align: left; font-weight: 500; }
 thead th { color: var(--soft); font-weight: 600; vertical-align: bottom; text-align: left; }
 thead th.n { text-align: right; }
-td.t { text-align: left; overflow-wrap: anywhere; }
-table.plain tbody th { overflow-wrap: anywhere; min-width: 9rem; }
+td.t { text-align: left; overflow-wrap: break-word; max-width: 34rem; }
+table.heat tr > :first-child { position: sticky; left: 0; background: var(--page); }
+tfoot th, tfoot td { border-top: 2px solid var(--rule); }
 table.heat td { padding: .16rem .3rem; min-width: 2.9rem; text-align: center; border: 1px solid var(--page); font-size: .8rem; }
 table.heat thead th.n { text-align: center; }
-table.modules thead th.n { text-align: left; padding: .3rem; }
+table.modules thead th.n { text-align: left; padding: .3rem; font-size: .76rem; }
 table.modules thead th.n > span, table.modules thead th.n button { writing-mode: vertical-rl; transform: rotate(180deg); }
 .s0, .s1, .s2, .s3, .s4 { color: var(--low); }
 .s5 { color: var(--middle); }
@@ -99,24 +100,28 @@ details ul { margin: .2rem 0; padding-left: 1.3rem; overflow-wrap: anywhere; }
   h1 { font-size: 1.6rem; }
   .facts { grid-template-columns: 1fr 1fr; }
   table { font-size: .8rem; }
-  table.heat td { min-width: 2.35rem; padding: .16rem .15rem; font-size: .74rem; }
+  table.heat td { min-width: 2.1rem; padding: .16rem .05rem; font-size: .7rem; }
   .shades i { width: 1.3rem; }
 }
+@page { size: A4; margin: 12mm; }
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt; }
   nav, .skip { display: none; }
   .scroll { overflow: visible; }
+  caption, table.heat tr > :first-child { position: static; }
   .side { grid-template-columns: 1fr 1fr; gap: 0 1rem; }
   svg.key { width: 100%; }
   svg.norms { min-width: 0; }
   table { font-size: 7.5pt; }
   table.plain { table-layout: auto; width: 100%; }
   th, td { padding: 1pt 2pt; }
-  table.heat td { min-width: 0 !important; font-size: 7pt; }
-  table.plain td, table.plain th { overflow-wrap: anywhere; min-width: 0 !important; }
+  table.heat td { min-width: 0; font-size: 7pt; }
+  table.plain { font-size: 6.5pt; }
+  table.plain tbody th, td.t { overflow-wrap: anywhere; }
+  table.heat { break-inside: avoid; }
   thead { display: table-header-group; }
   tr, .facts div, svg { break-inside: avoid; }
-  h2, h3, caption, .scale { break-after: avoid; }
+  h2, h3, p, caption, .scale { break-after: avoid; }
   .s0, .s1, .s2, .s3, .s4, .s5, .s6, .s7, .s8 { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
 )css";

@@ -198,8 +198,8 @@ std::string glance(const Report& report) {
     text += fact("largest angle", degrees_text(largest) + "\xC2\xB0", "between two models");
   }
   if (whole.sampled > 0) {
-    text += fact("one more 16-bit step", percent_text(part_of(whole.changed, whole.sampled)) + " %",
-                 "of the elements would differ");
+    text += fact("one more rounding", percent_text(part_of(whole.changed, whole.sampled)) + " %",
+                 "of elements would differ");
   }
   return section("glance", "At a glance", text + "</dl>\n");
 }
