@@ -45,6 +45,14 @@ TEST(FamilyErrors, AreOneClearSentence) {
       {R"("peft_type":"OFT","block_share":true)", {{"oft_R.weight", {3, 6}}}, "no square blocks"},
       {R"("peft_type":"OFT")", {{"oft_r", {3, 4, 4}}}, "rotates the outputs"},
       {R"("peft_type":"OFT")", {{"oft_r", {3, 4, 3}}, {"oft_s", {8, 1}}}, "no square blocks"},
+      {R"("peft_type":"HRA")", {{"hra_u", {12}}}, "expected a matrix"},
+      {R"("peft_type":"BOFT")",
+       {{"boft_R", {2, 3, 4, 4}}, {"boft_s", {8, 1}}},
+       "butterfly factors of shape [2, 3, 4, 4]"},
+      {R"("peft_type":"BOFT")",
+       {{"boft_R", {70, 2, 2, 2}}, {"boft_s", {8, 1}}},
+       "butterfly factors of shape [70, 2, 2, 2]"},
+      {R"("peft_type":"BOFT")", {{"boft_R", {1, 3, 4, 4}}}, "has no boft_s"},
   };
   for (const WrongCase& test : cases) {
     SCOPED_TRACE(test.says);
@@ -81,6 +89,13 @@ TEST(FamilyErrors, OfAModelOfAnotherShape) {
        {8, 6},
        false,
        "8 outputs and a multiple of 4 inputs"},
+      {R"("peft_type":"HRA","r":2)", {{"hra_u", {12, 2}}}, {8, 3, 2, 2}, true, ""},
+      {R"("peft_type":"HRA","r":2)", {{"hra_u", {12, 2}}}, {12, 8}, false, "for 12 inputs"},
+      {R"("peft_type":"BOFT")",
+       {{"boft_R", {2, 2, 4, 4}}, {"boft_s", {8, 1}}},
+       {9, 8},
+       false,
+       "8 outputs and 8 inputs"},
       {R"("peft_type":"OFT")", {{"oft_R.weight", {3, 6}}}, {8, 12}, true, ""},
       {R"("peft_type":"OFT")", {{"oft_R.weight", {3, 6}}}, {8, 3, 2, 2}, true, ""},
       {R"("peft_type":"OFT")", {{"oft_R.weight", {3, 6}}}, {12, 8}, false, "for 12 inputs"},
@@ -110,6 +125,27 @@ TEST(FamilyErrors, OfAModelOfAnotherShape) {
     const Error error = test::error_of([&] { resolve(*adapter, target); });
     EXPECT_EQ(error.code(), ErrorCode::Mismatch);
     EXPECT_NE(error.message().find(test.expected), std::string::npos) << error.message();
+  }
+}
+
+// What only the numbers show is said when they are loaded.
+TEST(FamilyErrors, ReflectionsNeedAPlane) {
+  const std::vector<double> pair = {1, 2, 2, 4, 3, 6};  // the second column is twice the first
+  const std::vector<double> zero = {1, 0, 2, 0, 3, 0};
+  const std::pair<std::vector<double>, const char*> cases[] = {{pair, "depends on those before it"},
+                                                               {zero, "is zero"}};
+  for (const auto& [numbers, says] : cases) {
+    test::SafetensorsBuilder builder;
+    builder.add("base_model.model.m.hra_u", Dtype::F32, {3, 2}, numbers);
+    test::ByteDisk disk;
+    disk.files["a/adapter_config.json"] = R"({"peft_type":"HRA","r":2,"apply_GS":true})";
+    disk.files["a/adapter_model.safetensors"] = builder.bytes();
+    const auto adapter = open_adapter(disk, "a");
+    const auto& change = static_cast<const MapChange&>(*adapter->updates()[0].change);
+    const Error error = test::error_of([&] { change.load(adapter->source(), {{2, 3}}); });
+    EXPECT_EQ(error.code(), ErrorCode::Corrupt);
+    EXPECT_NE(error.message().find("column 1 of `base_model.model.m.hra_u`"), std::string::npos);
+    EXPECT_NE(error.message().find(says), std::string::npos) << error.message();
   }
 }
 
