@@ -4,13 +4,16 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 #include "adapter/rotation.h"
 #include "engine/engine.h"
 #include "kernel/kernels.h"
 #include "plan/memory.h"
+#include "support/byte_disk.h"
 #include "support/memory_model.h"
 #include "support/oracle.h"
+#include "support/safetensors_builder.h"
 
 namespace thorns {
 namespace {
@@ -350,6 +353,163 @@ TEST(Changes, ALineOfZerosHasNoNormToScale) {
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::NonFinite);
     EXPECT_NE(error.message().find("row 5"), std::string::npos) << error.message();
+  }
+}
+
+// ---------------------------------------------------------------- families whose changes are those
+
+constexpr std::uint64_t kFamilyColumns = 36;
+const std::string kFamilyModule = "model.layers.0.mlp.up_proj";
+
+// The tensors of a family's adapter, by the names behind the module's.
+using FamilyTensors = std::vector<MemoryTensor>;
+
+double at(const FamilyTensors& tensors, const std::string& name, std::uint64_t row,
+          std::uint64_t column) {
+  for (const MemoryTensor& t : tensors) {
+    if (t.name == name) return t.values()[row * t.shape.at(1) + column];
+  }
+  throw std::logic_error("no such tensor");
+}
+
+// Element (row, column) of the product of two of them.
+double product(const FamilyTensors& tensors, const std::string& a, const std::string& b,
+               std::uint64_t row, std::uint64_t column, std::uint64_t rank) {
+  double sum = 0;
+  for (std::uint64_t k = 0; k < rank; ++k)
+    sum += at(tensors, a, row, k) * at(tensors, b, k, column);
+  return sum;
+}
+
+// A family's change for the engine, and what it does by its definition for the oracle.
+template <class Kind>
+class Defined : public Kind, public PlainChange {
+ public:
+  Defined(std::shared_ptr<const Change> change, std::vector<double> plus, bool of_weight)
+      : change_(std::static_pointer_cast<const Kind>(std::move(change))),
+        plus_(std::move(plus)),
+        of_weight_(of_weight) {}
+
+  bool fits(const BaseTensor& base) const override { return change_->fits(base); }
+  std::string expected() const override { return change_->expected(); }
+  std::vector<std::size_t> tensors() const override { return change_->tensors(); }
+  std::uint64_t memory(const BaseTensor& base) const override { return change_->memory(base); }
+  void change(std::vector<double>& values) const override {
+    for (std::size_t e = 0; e < values.size(); ++e) {
+      values[e] += plus_[e] * (of_weight_ ? values[e] : 1.0);
+    }
+  }
+
+ protected:
+  std::shared_ptr<const Kind> change_;
+
+ private:
+  std::vector<double> plus_;
+  bool of_weight_;
+};
+class DefinedDelta final : public Defined<DeltaChange> {
+ public:
+  using Defined::Defined;
+  std::unique_ptr<Delta> load(const TensorSource& source, const BaseTensor& base) const override {
+    return change_->load(source, base);
+  }
+};
+class DefinedMap final : public Defined<MapChange> {
+ public:
+  using Defined::Defined;
+  bool elementwise() const override { return change_->elementwise(); }
+  std::unique_ptr<RowMap> load(const TensorSource& source, const BaseTensor& base) const override {
+    return change_->load(source, base);
+  }
+};
+
+using Definition = std::function<double(const FamilyTensors&, std::uint64_t, std::uint64_t)>;
+
+// An adapter of one module, opened as from a disk; `definition`: what it adds to an element, or
+// (of a map) to one.
+std::unique_ptr<MemoryAdapter> family_adapter(const std::string& config, FamilyTensors tensors,
+                                              const Definition& definition) {
+  std::vector<double> plus;
+  for (std::uint64_t e = 0; e < kRows * kFamilyColumns; ++e) {
+    plus.push_back(definition(tensors, e / kFamilyColumns, e % kFamilyColumns));
+  }
+  test::SafetensorsBuilder builder;
+  for (MemoryTensor& t : tensors) {
+    t.name = kFamilyModule + "." + t.name;
+    builder.add(t.name, t.dtype, t.shape, t.values());
+  }
+  test::ByteDisk disk;
+  disk.files["a/adapter_config.json"] = config;
+  disk.files["a/adapter_model.safetensors"] = builder.bytes();
+  Update update = open_adapter(disk, "a")->updates().at(0);
+  if (update.kind == UpdateKind::Map) {
+    update.change = std::make_shared<DefinedMap>(update.change, plus, true);
+  } else {
+    for (double& value : plus) value *= update.scale;
+    update.change = std::make_shared<DefinedDelta>(update.change, plus, false);
+  }
+  return std::make_unique<MemoryAdapter>("a", std::vector<Update>{update}, std::move(tensors));
+}
+
+MemoryTensor random_matrix(const std::string& name, std::uint64_t rows, std::uint64_t columns,
+                           Dtype dtype = Dtype::F32) {
+  static std::uint64_t seed = 500;
+  return tensor(name, dtype, {rows, columns}, normal_values(rows * columns, ++seed, 0.3));
+}
+
+Loras family_adapters() {
+  Loras loras;
+  loras["LoHa"] = family_adapter(
+      R"({"peft_type":"LOHA","r":3,"alpha":1.5})",
+      {random_matrix("hada_w1_a", kRows, 3), random_matrix("hada_w1_b", 3, kFamilyColumns),
+       random_matrix("hada_w2_a", kRows, 3, Dtype::BF16),
+       random_matrix("hada_w2_b", 3, kFamilyColumns)},
+      [](const FamilyTensors& t, std::uint64_t row, std::uint64_t column) {
+        return product(t, "hada_w1_a", "hada_w1_b", row, column, 3) *
+               product(t, "hada_w2_a", "hada_w2_b", row, column, 3);
+      });
+  // 70 x 36 of 7 x 4 and 10 x 9.
+  loras["LoKr"] =
+      family_adapter(R"({"peft_type":"LOKR","r":2,"alpha":1})",
+                     {random_matrix("lokr_w1", 7, 4), random_matrix("lokr_w2_a", 10, 2),
+                      random_matrix("lokr_w2_b", 2, 9, Dtype::F16)},
+                     [](const FamilyTensors& t, std::uint64_t row, std::uint64_t column) {
+                       return at(t, "lokr_w1", row / 10, column / 9) *
+                              product(t, "lokr_w2_a", "lokr_w2_b", row % 10, column % 9, 2);
+                     });
+  loras["HiRA"] = family_adapter(
+      R"({"peft_type":"HIRA","r":4})",
+      {random_matrix("hira_A", 4, kFamilyColumns), random_matrix("hira_B", kRows, 4)},
+      [](const FamilyTensors& t, std::uint64_t row, std::uint64_t column) {
+        return product(t, "hira_B", "hira_A", row, column, 4);
+      });
+  return loras;
+}
+
+TEST(Exactness, FamiliesAnywhereInAKey) {
+  const KeyBinder binder({"A", "B", "C"}, {"LoHa", "LoKr", "HiRA"});
+  const Loras loras = family_adapters();
+  std::vector<std::string> keys;
+  for (const std::string name : {"LoHa", "LoKr", "HiRA"}) {
+    keys.push_back("A[" + name + "]");
+    keys.push_back("{A[0.7*" + name + "]+B}");
+    keys.push_back("{{A+B}[" + name + "]+{C+A[0.3*" + name + "]}}[" + name + "]");
+  }
+  for (const char* key :
+       {"{A[LoHa+HiRA]+B[LoKr]}[HiRA]", "({({A+B}[HiRA])+({C+A}[LoKr])}[LoHa]){B[HiRA][HiRA]}"}) {
+    keys.emplace_back(key);
+  }
+  for (const Dtype dtype : {Dtype::F16, Dtype::BF16}) {
+    const Models models = small_family(dtype, kRows, kFamilyColumns);
+    Exactness exactness;
+    for (const std::string& key : keys) {
+      const Recipe recipe = binder.bind(key);
+      const Merged merged = merge_in_memory(recipe, models, loras);
+      exactness.check(dtype, merged.bytes.at(0), Oracle(recipe, models, loras).tensor(kTensor),
+                      key);
+      if (HasFatalFailure()) return;
+    }
+    EXPECT_GE(exactness.share(), 0.999) << to_string(dtype);
   }
 }
 

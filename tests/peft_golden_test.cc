@@ -1,13 +1,16 @@
 // Adapters that the real PEFT library made, against what its own merge makes of them.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <map>
 #include <string>
 
 #include "adapter/adapter.h"
+#include "adapter/family.h"
 #include "base/convert.h"
 #include "checkpoint/config.h"
 #include "checkpoint/weights_file.h"
@@ -81,34 +84,53 @@ bool peft_adds_twice(const std::string& test, const std::string& tensor) {
   return test == "lora_mha" && tensor == "mha.out_proj.weight";
 }
 
+// One tensor of a case.
+struct Compared {
+  std::string tensor;
+  Dtype dtype = Dtype::F32;
+  std::vector<double> before;
+  std::vector<double> folded;
+  std::vector<double> expected;
+};
+
+std::vector<Compared> compared(const std::string& name) {
+  const std::string folder = kGolden + "folded/" + name;
+  const auto base = open_weights(real_disk(), folder + "/base.safetensors");
+  const auto expected = open_weights(real_disk(), folder + "/expected.safetensors");
+  auto written = merged(folder);
+  EXPECT_EQ(written.size(), expected->tensors().size());
+  std::vector<Compared> all;
+  for (std::size_t i = 0; i < expected->tensors().size(); ++i) {
+    const TensorInfo& info = expected->tensors()[i];
+    Compared one{info.name, info.dtype, values_of(*base, *base->find(info.name)),
+                 std::move(written.at(info.name)), values_of(*expected, i)};
+    if (peft_adds_twice(name, info.name)) {
+      for (std::size_t k = 0; k < one.expected.size(); ++k) {
+        one.expected[k] = (one.expected[k] + one.before[k]) / 2;
+      }
+    }
+    all.push_back(std::move(one));
+  }
+  return all;
+}
+
 class FoldedGolden : public testing::TestWithParam<std::string> {};
 
 TEST_P(FoldedGolden, EqualsPeft) {
-  const std::string folder = kGolden + "folded/" + GetParam();
-  const auto base = open_weights(real_disk(), folder + "/base.safetensors");
-  const auto expected = open_weights(real_disk(), folder + "/expected.safetensors");
+  const std::string adapter = kGolden + "folded/" + GetParam() + "/adapter";
   const bool warned = GetParam() == "oft_017_series";  // PEFT 0.17 had another series
-  EXPECT_EQ(open_adapter(real_disk(), folder + "/adapter")->warnings().size(), warned ? 1U : 0U);
-  const auto written = merged(folder);
-  ASSERT_EQ(written.size(), expected->tensors().size());
+  EXPECT_EQ(open_adapter(real_disk(), adapter)->warnings().size(), warned ? 1U : 0U);
   std::size_t changed = 0;
-  for (std::size_t i = 0; i < expected->tensors().size(); ++i) {
-    const TensorInfo& info = expected->tensors()[i];
-    std::vector<double> right = values_of(*expected, i);
-    const std::vector<double> before = values_of(*base, *base->find(info.name));
-    if (peft_adds_twice(GetParam(), info.name)) {
-      for (std::size_t k = 0; k < right.size(); ++k) right[k] = (right[k] + before[k]) / 2;
-    }
-    const std::vector<double>& got = written.at(info.name);
-    ASSERT_EQ(got.size(), right.size()) << info.name;
-    for (std::size_t k = 0; k < right.size(); ++k) {
-      if (info.dtype == Dtype::F32) {
-        ASSERT_NEAR(got[k], right[k], 2e-6) << info.name << " " << k;
+  for (const Compared& one : compared(GetParam())) {
+    ASSERT_EQ(one.folded.size(), one.expected.size()) << one.tensor;
+    for (std::size_t k = 0; k < one.expected.size(); ++k) {
+      if (one.dtype == Dtype::F32) {
+        ASSERT_NEAR(one.folded[k], one.expected[k], 2e-6) << one.tensor << " " << k;
       } else {
-        ASSERT_EQ(got[k], right[k]) << info.name << " " << k;
+        ASSERT_EQ(one.folded[k], one.expected[k]) << one.tensor << " " << k;
       }
     }
-    changed += right != before;
+    changed += one.expected != one.before;
   }
   EXPECT_GT(changed, 0U);
 }
@@ -150,6 +172,76 @@ TEST(RefusedGolden, TensorsOfOtherTypesAreNotTakenForLora) {
     EXPECT_EQ(test::error_of([&] { open_adapter(real_disk(), folder.path()); }).code(),
               ErrorCode::Unsupported);
   }
+}
+
+// ---------------------------------------------------------------- the table in docs/adapters.md
+
+struct Checked {
+  std::size_t cases = 0;
+  std::size_t half = 0;  // of them in bfloat16, where every bit is equal
+  double largest = 0;    // difference in float32
+};
+
+// By the family's name.
+std::map<std::string, Checked> checked_families() {
+  std::map<std::string, Checked> all;
+  for (const std::string& name : cases_of("folded")) {
+    const std::string adapter = kGolden + "folded/" + name + "/adapter";
+    Checked& family = all[open_adapter(real_disk(), adapter)->family()];
+    ++family.cases;
+    bool half = false;
+    for (const Compared& one : compared(name)) {
+      half = half || one.dtype == Dtype::BF16;
+      for (std::size_t k = 0; k < one.expected.size(); ++k) {
+        family.largest = std::max(family.largest, std::abs(one.folded[k] - one.expected[k]));
+      }
+    }
+    family.half += half;
+  }
+  return all;
+}
+
+// "1.2·10⁻⁷"
+std::string scientific(double value) {
+  if (value == 0) return "0";
+  static const char* const kDigits[] = {"⁰", "¹", "²", "³", "⁴", "⁵", "⁶", "⁷", "⁸", "⁹"};
+  const std::string text = fmt::format("{:.1e}", value);  // "1.2e-07"
+  std::string raised;
+  for (const char digit : std::to_string(std::stoi(text.substr(text.find('e') + 1)))) {
+    raised += digit == '-' ? "⁻" : kDigits[digit - '0'];
+  }
+  return text.substr(0, text.find('e')) + "·10" + raised;
+}
+
+TEST(AdaptersTable, IsWhatTheCatalogueAndTheGoldenCasesMake) {
+  const auto checked = checked_families();
+  std::string table =
+      "| family | update of a weight W (out × in) | layers | checked against PEFT | largest "
+      "difference |\n|---|---|---|---|---|\n";
+  const auto add = [&](const std::string& name, const std::string& reference,
+                       const std::string& update, const std::string& layers) {
+    table += fmt::format("| {} ({}) | {} | {} | ", name, reference, update, layers);
+    if (checked.count(name) == 0) {
+      table += "none | |\n";
+      return;
+    }
+    const Checked& by = checked.at(name);
+    table += fmt::format("{} adapter{}{} | {} |\n", by.cases, by.cases == 1 ? "" : "s",
+                         by.half == 0 ? "" : fmt::format(", {} in bfloat16", by.half),
+                         scientific(by.largest));
+  };
+  for (const AdapterFamily& family : family_catalogue()) {
+    add(family.name, family.reference, family.update, family.layers);
+    for (const auto& variant : family.variants) {
+      add(variant.name, variant.reference, variant.update, "as " + family.name);
+    }
+  }
+  const std::string page = read_text(real_disk(), THORNS_TEST_DATA "/../docs/adapters.md", 1 << 20);
+  const std::size_t begin = page.find("| family | update of");
+  ASSERT_NE(begin, page.npos);
+  EXPECT_EQ(page.substr(begin, page.find("\n\n", begin) + 1 - begin), table)
+      << "put this table into docs/adapters.md:\n"
+      << table;
 }
 
 }  // namespace

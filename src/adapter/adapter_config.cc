@@ -132,7 +132,7 @@ AdapterConfig read_adapter_config(const Json& json, const std::string& path) {
   config.family = &family_of(fields);
   check_options(fields);
   check_initialisation(fields);
-  config.name = config.family->name_of ? config.family->name_of(fields) : config.family->name;
+  config.name = config.family->name_for(fields);
   config.fan_in_fan_out = fields.flag("fan_in_fan_out");
   config.bias = bias_of(fields);
   config.modules_to_save = fields.texts("modules_to_save");

@@ -53,6 +53,13 @@ bool AdapterFamily::knows(std::string_view tensor) const {
   return contains(tensors, tensor) || contains(borrowed, tensor) || contains(shared, tensor);
 }
 
+const std::string& AdapterFamily::name_for(const ConfigFields& config) const {
+  for (const Variant& variant : variants) {
+    if (variant.is(config)) return variant.name;
+  }
+  return name;
+}
+
 void OpeningAdapter::refuse(ErrorCode code, const std::string& what, const std::string& tensor,
                             const std::string& hint) const {
   Where where = FilePlace{weights_path};

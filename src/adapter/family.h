@@ -45,10 +45,17 @@ struct AdapterFamily {
   std::vector<std::string> shared = {};
   // Adds the updates of one module by FamilyModule::add, or refuses it.
   void (*fold)(FamilyModule& module) = nullptr;
-  // The name where the configuration decides it (LoRA, rsLoRA, DoRA); null: `name`.
-  std::string (*name_of)(const ConfigFields& config) = nullptr;
+  // What the configuration can make of it, under a name of its own: rsLoRA, DoRA.
+  struct Variant {
+    std::string name;
+    std::string reference;
+    std::string update;
+    bool (*is)(const ConfigFields& config) = nullptr;  // the first that says yes
+  };
+  std::vector<Variant> variants = {};
 
-  bool knows(std::string_view tensor) const;  // its own, borrowed or shared
+  bool knows(std::string_view tensor) const;                      // its own, borrowed or shared
+  const std::string& name_for(const ConfigFields& config) const;  // that of the variant
 };
 
 // All families, by type. They live for the whole program.

@@ -38,6 +38,45 @@ struct WrongCase {
 
 TEST(FamilyErrors, AreOneClearSentence) {
   const WrongCase cases[] = {
+      {R"("peft_type":"LOHA")",
+       {{"hada_w1_a", {4, 2}}, {"hada_w1_b", {3, 6}}},
+       "a hada_w1_a of shape [4, 2] and a hada_w1_b of shape [3, 6], which have no product"},
+      {R"("peft_type":"LOHA")",
+       {{"hada_w1_a", {4, 2}}, {"hada_w1_b", {2, 6}}, {"hada_w2_a", {4, 2}}, {"hada_w2_b", {2, 5}}},
+       "two products of different shape for `m`: [4, 6] and [4, 5]"},
+      {R"("peft_type":"LOHA")",
+       {{"hada_w1_a", {2, 4}}, {"hada_w1_b", {2, 3}}, {"hada_t1", {2, 3, 3}}},
+       "for a hada_t1 of shape [2, 3, 3], which have no product"},
+      {R"("peft_type":"LOKR")",
+       {{"lokr_w1", {2, 2}}, {"lokr_w1_a", {2, 1}}, {"lokr_w2", {3, 3}}},
+       "have no part in the update of `m`: base_model.model.m.lokr_w1_a"},
+      {R"("peft_type":"LOKR")", {{"lokr_w1", {2, 2}}}, "has no lokr_w2_a for `m`"},
+      {R"("peft_type":"LOKR")",
+       {{"lokr_w1", {2, 2, 2}}, {"lokr_w2", {3, 3}}},
+       "a factor of shape [2, 2, 2], expected a matrix"},
+      {R"("peft_type":"HIRA")",
+       {{"hira_A", {3, 12}}, {"hira_B", {8, 4}}},
+       "hira_A is [3, 12], hira_B is [8, 4]"},
+      {R"("peft_type":"SHIRA")",
+       {{"shira_weight", {4}}, {"shira_indices", {2, 5}}},
+       "a shira_weight of shape [4] for shira_indices of shape [2, 5]"},
+      {R"("peft_type":"VERA")",
+       {{"vera_lambda_b", {4}}, {"vera_lambda_d", {2}}},
+       "holds no vera_A, which all its layers share"},
+      {R"("peft_type":"VERA")",
+       {{"vera_A", {2, 4}}, {"vera_B", {3, 2}}, {"vera_lambda_b", {4}}, {"vera_lambda_d", {2}}},
+       "too small or of another rank"},
+      {R"("peft_type":"RANDLORA")",
+       {{"randlora_A", {2, 1, 4}},
+        {"randlora_B", {6, 2, 2}},
+        {"randlora_lambda", {2, 3}},
+        {"randlora_gamma", {3, 4}}},
+       "too small or of another rank"},
+      {R"("peft_type":"VBLORA","topk":4)",
+       {{"vblora_vector_bank", {3, 2}}, {"vblora_logits_A", {1, 2, 3}}},
+       "from which 4 cannot be chosen"},
+      {R"("peft_type":"IA3")", {{"ia3_l", {1, 4, 1, 1}}}, "`feedforward_modules` in"},
+      {R"("peft_type":"IA3")", {{"ia3_l", {2, 4}}}, "an ia3_l of shape [2, 4]"},
       {R"("peft_type":"MISS","init_weights":"bat")", {{"miss_block", {4, 8}}}, "none of init_we"},
       {R"("peft_type":"MISS")", {{"miss_block", {2, 4, 4}}}, "block of shape [2, 4, 4]"},
       {R"("peft_type":"MISS")", {{"bone_block", {4, 8}}}, "Bone in an adapter of type MiSS"},
@@ -72,6 +111,41 @@ struct FitCase {
 
 TEST(FamilyErrors, OfAModelOfAnotherShape) {
   const FitCase cases[] = {
+      {R"("peft_type":"LOHA")",
+       {{"hada_w1_a", {4, 2}}, {"hada_w1_b", {2, 6}}, {"hada_w2_a", {4, 2}}, {"hada_w2_b", {2, 6}}},
+       {6, 4},
+       false,
+       "is for [4, 6]"},
+      {R"("peft_type":"LOKR")", {{"lokr_w1", {2, 2}}, {"lokr_w2", {3, 4}}}, {6, 8}, true, ""},
+      {R"("peft_type":"LOKR")",
+       {{"lokr_w1", {2, 2}}, {"lokr_w2", {3, 4}}},
+       {8, 6},
+       false,
+       "is for [6, 8]"},
+      {R"("peft_type":"HIRA")", {{"hira_A", {2, 6}}, {"hira_B", {4, 2}}}, {6, 4}, true, ""},
+      {R"("peft_type":"HIRA")",
+       {{"hira_embedding_A", {2, 6}}, {"hira_embedding_B", {4, 2}}},
+       {4, 6},
+       false,
+       "is for [6, 4]"},
+      {R"("peft_type":"SHIRA")",
+       {{"shira_weight", {4}}, {"shira_indices", {2, 4}}},
+       {4},
+       false,
+       "is for a matrix"},
+      {R"("peft_type":"VERA")",
+       {{"vera_A", {2, 4}}, {"vera_B", {4, 2}}, {"vera_lambda_b", {4}}, {"vera_lambda_d", {2}}},
+       {4, 5},
+       false,
+       "4 outputs and at most 4 inputs"},
+      {R"("peft_type":"RANDLORA")",
+       {{"randlora_A", {2, 1, 4}},
+        {"randlora_B", {6, 2, 2}},
+        {"randlora_lambda", {2, 2}},
+        {"randlora_gamma", {2, 4}}},
+       {4, 7},
+       false,
+       "4 by at most 6"},
       {R"("peft_type":"MISS")", {{"miss_block", {4, 8}}}, {8, 6}, true, ""},
       {R"("peft_type":"BONE")", {{"bone_block", {4, 8}}}, {8, 6}, true, ""},
       {R"("peft_type":"MISS")",
@@ -147,6 +221,47 @@ TEST(FamilyErrors, ReflectionsNeedAPlane) {
     EXPECT_NE(error.message().find("column 1 of `base_model.model.m.hra_u`"), std::string::npos);
     EXPECT_NE(error.message().find(says), std::string::npos) << error.message();
   }
+}
+
+// What only the numbers show, when the tensor's turn comes.
+TEST(FamilyErrors, OfNumbersThatPointNowhere) {
+  const auto message = [](const std::string& config, test::SafetensorsBuilder builder) {
+    test::ByteDisk disk;
+    disk.files["a/adapter_config.json"] = "{" + config + "}";
+    disk.files["a/adapter_model.safetensors"] = builder.bytes();
+    const auto adapter = open_adapter(disk, "a");
+    const Update& update = adapter->updates().at(0);
+    const BaseTensor base{{4, 6}};
+    std::vector<float> u(4 * update.rank);
+    std::vector<float> v(update.rank * 6);
+    return test::error_of([&] {
+             if (update.kind == UpdateKind::LowRank) {
+               load_factors(*adapter, update, base, u, v);
+             } else {
+               dynamic_cast<const DeltaChange&>(*update.change).load(adapter->source(), base);
+             }
+           })
+        .message();
+  };
+  const auto shira = [&](Dtype dtype, double row, double column) {
+    test::SafetensorsBuilder builder;
+    builder.add("m.shira_indices", dtype, {2, 2}, {3, row, 5, column})
+        .add("m.shira_weight", Dtype::F32, {2}, {1, 1});
+    return message(R"("peft_type":"SHIRA")", builder);
+  };
+  EXPECT_NE(shira(Dtype::I32, 4, 0).find("names the element (4, 0) of a weight of shape [4, 6]"),
+            std::string::npos);
+  EXPECT_NE(shira(Dtype::I64, 0, 6).find("(0, 6)"), std::string::npos);
+  EXPECT_NE(shira(Dtype::I32, -1, 0).find("holds -1, which is no index"), std::string::npos);
+  EXPECT_NE(shira(Dtype::F32, 0.5, 0).find("holds 0.5, which is no index"), std::string::npos);
+
+  test::SafetensorsBuilder builder;
+  builder.add("base_model.vblora_vector_bank", Dtype::F32, {3, 2}, {1, 2, 3, 4, 5, 6})
+      .add("m.vblora_logits_A_topk_indices", Dtype::U8, {1, 3, 2}, {0, 1, 2, 0, 1, 3})
+      .add("m.vblora_logits_A_topk_weights", Dtype::F32, {1, 3, 1}, {0.5, 0.5, 0.5})
+      .add("m.vblora_logits_B", Dtype::F32, {2, 1, 3}, {1, 2, 3, 4, 5, 6});
+  EXPECT_NE(message(R"("peft_type":"VBLORA")", builder).find("names vector 3 of a bank of 3"),
+            std::string::npos);
 }
 
 }  // namespace

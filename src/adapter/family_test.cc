@@ -22,6 +22,10 @@ TEST(FamilyCatalogue, EveryFamilySaysWhatItIs) {
       EXPECT_FALSE(text->empty());
       EXPECT_EQ(text->find_first_of("|\n"), text->npos) << "does not fit into a table: " << *text;
     }
+    for (const auto& variant : family.variants) {
+      EXPECT_FALSE(variant.name.empty() || variant.reference.empty() || variant.update.empty());
+      EXPECT_NE(variant.is, nullptr);
+    }
     EXPECT_NE(family.fold, nullptr);
     EXPECT_FALSE(family.tensors.empty());
   }

@@ -16,10 +16,6 @@ constexpr const char* kMagnitude = "lora_magnitude_vector";
 bool is_dora(const ConfigFields& config) { return config.flag("use_dora"); }
 bool is_rslora(const ConfigFields& config) { return config.flag("use_rslora"); }
 
-std::string name_of(const ConfigFields& config) {
-  return is_dora(config) ? "DoRA" : is_rslora(config) ? "rsLoRA" : "LoRA";
-}
-
 // The product of the factors `mark`A and `mark`B, as an update of the weight.
 Update low_rank(FamilyModule& module, const std::string& mark, bool embedding) {
   const auto [first, second] = module.need_factors(mark, embedding);
@@ -87,16 +83,21 @@ void fold(FamilyModule& module) {
   add_magnitude(module, factors || embedding, embedding);
 }
 
-const RegisterFamily registered({.type = "LORA",
-                                 .name = "LoRA",
-                                 .reference = "Hu et al. 2021",
-                                 .update = "W + alpha / r · B·A",
-                                 .layers = "linear, Conv1D, embedding, convolution in 1, 2 and 3 "
-                                           "dimensions, multi-head attention",
-                                 .tensors = {"lora_A", "lora_B", "lora_B.bias", "lora_embedding_A",
-                                             "lora_embedding_B", kMagnitude},
-                                 .fold = fold,
-                                 .name_of = name_of});
+const RegisterFamily registered(
+    {.type = "LORA",
+     .name = "LoRA",
+     .reference = "Hu et al. 2021",
+     .update = "W + alpha / r · B·A",
+     .layers = "linear, Conv1D, embedding, convolution in 1, 2 and 3 "
+               "dimensions, multi-head attention",
+     .tensors = {"lora_A", "lora_B", "lora_B.bias", "lora_embedding_A", "lora_embedding_B",
+                 kMagnitude},
+     .fold = fold,
+     .variants = {{"DoRA", "Liu et al. 2024",
+                   "V = W + alpha / r · B·A; W' = m / ‖V‖ · V, output by "
+                   "output",
+                   is_dora},
+                  {"rsLoRA", "Kalajdzievski 2023", "W + alpha / √r · B·A", is_rslora}}});
 
 }  // namespace
 }  // namespace thorns
