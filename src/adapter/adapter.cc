@@ -278,6 +278,9 @@ class Opener {
     if (config_.fields.is_set("lora_bias") && !any(UpdateKind::Add, "bias")) {
       warn("its configuration says lora_bias, but no such bias is in the file");
     }
+    if (config_.fields.is_set("trainable_token_indices") && !any(UpdateKind::Generate, "weight")) {
+      warn("its configuration names trainable tokens, but no rows of such are in the file");
+    }
     for (const std::string& saved : config_.modules_to_save) {
       // PEFT adds these two for classification, whichever of them the model has.
       if (saved == "classifier" || saved == "score") continue;

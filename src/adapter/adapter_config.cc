@@ -46,9 +46,8 @@ struct OptionReason {
   const char* field;
   const char* reason;
 };
-constexpr std::array<OptionReason, 9> kOptionReasons = {{
+constexpr std::array<OptionReason, 8> kOptionReasons = {{
     {"target_parameters", "LoRA on bare parameters (experts) is not folded yet"},
-    {"trainable_token_indices", "trainable tokens are not folded yet"},
     {"layer_replication", "replicated layers change the model's depth, which is not folded yet"},
     {"alora_invocation_tokens", "an activated LoRA acts only behind its invocation text"},
     {"arrow_config", "Arrow routes by the input, so no fixed weight exists"},

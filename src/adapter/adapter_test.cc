@@ -300,8 +300,6 @@ TEST(Adapter, ConfigsThatAreNoPlainLoraAreRefusedByName) {
       {R"({"peft_type":"PROMPT_TUNING"})", kNo, "PROMPT_TUNING: it acts on activations"},
       {R"({"peft_type":"OSF"})", kNo, "needs a decomposition of its base"},
       {lora_config(R"(,"target_parameters":["experts.w"])"), kNo, "sets `target_parameters`"},
-      {lora_config(R"(,"trainable_token_indices":[1])"), kNo, "sets `trainable_token_indices`"},
-      {lora_config(R"(,"trainable_token_indices":{"embed":[1]})"), kNo, "trainable tokens"},
       {lora_config(R"(,"layer_replication":[[0,2],[1,3]])"), kNo, "sets `layer_replication`"},
       {lora_config(R"(,"alora_invocation_tokens":[5])"), kNo, "sets `alora_invocation_tokens`"},
       {lora_config(R"(,"arrow_config":{"top_k":2})"), kNo, "sets `arrow_config`"},

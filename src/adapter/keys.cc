@@ -21,7 +21,7 @@ struct ForeignMark {
   std::string_view beginning;
   const char* what;
 };
-constexpr std::array<ForeignMark, 38> kForeign = {{
+constexpr std::array<ForeignMark, 37> kForeign = {{
     {"dora_scale", "DoRA"},
     {"lora_diag", "KaSA"},
     {"lora_up", "LoRA in the layout of Kohya or diffusers"},
@@ -46,7 +46,6 @@ constexpr std::array<ForeignMark, 38> kForeign = {{
     {"vblora_", "VB-LoRA"},
     {"hira_", "HiRA"},
     {"trainable_tokens_", "trainable tokens"},
-    {"token_adapter", "trainable tokens"},
     {"c3a_", "C3A"},
     {"road_", "RoAd"},
     {"delora_", "DeLoRA"},
@@ -83,7 +82,7 @@ std::string join(Iterator first, Iterator last) {
 void remove_wrappers(Parts& parts) {
   std::erase_if(parts, [](std::string_view part) {
     return part == "_orig_mod" || part == "_fsdp_wrapped_module" ||
-           part == "_checkpoint_wrapped_module";
+           part == "_checkpoint_wrapped_module" || part == "token_adapter";
   });
   std::size_t front = 0;
   while (front + 1 < parts.size()) {

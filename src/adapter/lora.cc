@@ -6,6 +6,7 @@
 
 #include "adapter/dora.h"
 #include "adapter/family.h"
+#include "adapter/trainable_tokens.h"
 #include "base/text.h"
 
 namespace thorns {
@@ -72,6 +73,7 @@ void add_magnitude(FamilyModule& module, bool low_rank, bool embedding) {
 }
 
 void fold(FamilyModule& module) {
+  if (module.has(kTrainedTokens)) return fold_trained_tokens(module, "trainable_token_indices");
   const bool factors = module.has("lora_A") || module.has("lora_B") || module.has("lora_B.bias");
   const bool embedding = module.has("lora_embedding_A") || module.has("lora_embedding_B");
   if (factors) {
@@ -92,6 +94,7 @@ const RegisterFamily registered(
                "dimensions, multi-head attention",
      .tensors = {"lora_A", "lora_B", "lora_B.bias", "lora_embedding_A", "lora_embedding_B",
                  kMagnitude},
+     .borrowed = {kTrainedTokens},
      .fold = fold,
      .variants = {{"DoRA", "Liu et al. 2024",
                    "V = W + alpha / r · B·A; W' = m / ‖V‖ · V, output by "
