@@ -313,11 +313,13 @@ std::size_t Program::cells_before(std::size_t block) const {
 PlanResult make_plan(Disk& disk, Recipe recipe, const PlanOptions& options) {
   std::vector<std::unique_ptr<Checkpoint>> leaves;
   std::vector<std::unique_ptr<Adapter>> adapters;
-  std::vector<Error> problems;
+  std::vector<Error> problems = std::move(recipe.problems);
   for (const RecipeLeaf& leaf : recipe.leaves) {
+    if (leaf.path.empty()) continue;
     attempt(problems, [&] { leaves.push_back(open_checkpoint(disk, leaf.path)); });
   }
   for (const RecipeAdapter& adapter : recipe.adapters) {
+    if (adapter.path.empty()) continue;
     attempt(problems, [&] { adapters.push_back(open_adapter(disk, adapter.path)); });
   }
   if (problems.empty()) {

@@ -301,8 +301,15 @@ class Binder {
     const auto known = by_name.find(name.text);
     if (known != by_name.end()) return known->second;
     const KeySpan span = source.place(name.span);
-    Found found = names_.find(kind, name.text, span, source.context);
-    const auto [place, is_new] = by_path.emplace(names_.canonical(found.path), items.size());
+    Found found;
+    try {
+      found = names_.find(kind, name.text, span, source.context);
+    } catch (const Error& error) {
+      recipe_.problems.push_back(error);
+    }
+    const bool missing = found.path.empty();
+    const auto [place, is_new] =
+        by_path.emplace(missing ? name.text : names_.canonical(found.path), items.size());
     if (is_new) items.push_back({name.text, std::move(found.path), std::move(found.where), span});
     by_name.emplace(name.text, place->second);
     return place->second;

@@ -75,6 +75,9 @@ struct Recipe {
   std::string key;        // canonical, `let` names expanded
   std::string published;  // the key as written by its author
   RecipeSettings settings;
+  // Names that lead to no model or adapter, each with what is wrong; their leaves and adapters have
+  // no path. With any of these a recipe is good for finding more problems, and for nothing else.
+  std::vector<Error> problems;
 };
 
 // One name bound by the user.
@@ -93,7 +96,8 @@ struct Bindings {
 };
 
 // `recipe`: a key, the path of a recipe file, or "-" with its text in `standard_input`. Throws
-// BadRecipe, NotFound or Unsupported (a mergekit configuration, until it can be read).
+// BadRecipe, NotFound or Unsupported (a mergekit configuration, until it can be read); what is
+// wrong with single names is left in `problems`, so that all of it can be said at once.
 Recipe bind_recipe(Disk& disk, const std::string& recipe, const Bindings& bindings,
                    const std::string& standard_input = {});
 

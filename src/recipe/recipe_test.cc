@@ -31,7 +31,9 @@ class RecipeTest : public ::testing::Test {
   }
 
   Recipe bind(const std::string& recipe, const std::string& input = {}) {
-    return bind_recipe(disk_, recipe, bindings_, input);
+    Recipe bound = bind_recipe(disk_, recipe, bindings_, input);
+    if (!bound.problems.empty()) throw Error(bound.problems.front());
+    return bound;
   }
   std::optional<Error> refused(const std::string& recipe) {
     return error_of([&] { bind(recipe); });
@@ -261,6 +263,16 @@ TEST_F(RecipeTest, ErrorsStandUnderWhatIsWrong) {
       EXPECT_EQ(marked(*error), c.marked);
     }
   }
+}
+
+TEST_F(RecipeTest, AllNamesThatLeadNowhereAreSaidAtOnce) {
+  const Recipe bound = bind_recipe(disk_, "{{Nowhere+A[Gone]}+{./there+Nowhere}}", bindings_);
+  std::vector<std::string> places;
+  for (const Error& problem : bound.problems) places.push_back(marked(problem));
+  EXPECT_EQ(places, (std::vector<std::string>{"Nowhere", "Gone", "./there"}));
+  ASSERT_EQ(bound.leaves.size(), 3U);
+  EXPECT_EQ(bound.leaves[0].path, "");
+  EXPECT_EQ(bound.leaves[1].path, "models/A");
 }
 
 TEST_F(RecipeTest, LookupGoesLevelByLevel) {

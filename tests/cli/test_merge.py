@@ -190,6 +190,17 @@ class Plan(support.CliTest):
         document = self.run_thorns("plan", "{C+B[M]}", "--json", "-o", "out", *options).json()
         self.assertGreaterEqual(len(document["problems"]), 2)
 
+    def test_plan_lists_names_that_lead_nowhere_beside_what_cannot_be_read(self):
+        options = self.family()
+        os.mkdir(self.path("models", "Empty"))
+        with open(self.path("models", "Empty", "config.json"), "w") as config:
+            config.write("{")
+        result = self.run_thorns("plan", "{{Nowhere+Empty}+A[Gone]}", *options)
+        self.assertEqual(result.code, 2, str(result))
+        for what in ("unknown model `Nowhere`", "unknown adapter `Gone`", "config.json"):
+            self.assertIn(what, result.err)
+        self.assertEqual(result.err.count("thorns: error: "), 3, str(result))
+
     def test_explain(self):
         options = self.family()
         name = "model.layers.0.self_attn.q_proj.weight"
