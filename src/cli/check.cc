@@ -1,4 +1,6 @@
 // thorns check: the findings are the answer and go to standard output.
+#include <algorithm>
+
 #include "cli/check_text.h"
 #include "cli/stop.h"
 #include "cli/verbs.h"
@@ -21,7 +23,11 @@ int run_check(const CheckArguments& arguments, Console& console) {
   const int written = answer(console, arguments.talk.json ? to_json(report) + "\n"
                                                           : check_text(report, console.out.width(),
                                                                        arguments.talk.verbose));
-  return report.refused() ? exit_code(ErrorCode::Mismatch) : written;
+  if (!report.refused()) return written;
+  const bool misspelt =
+      std::any_of(report.findings.begin(), report.findings.end(),
+                  [](const Finding& finding) { return finding.code == "refused-bad_recipe"; });
+  return exit_code(misspelt ? ErrorCode::BadRecipe : ErrorCode::Mismatch);
 }
 
 }  // namespace thorns::cli
