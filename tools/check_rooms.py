@@ -36,6 +36,9 @@ FRONT_DOOR = "cli"  # uses the public headers alone
 LIBRARIES_IN_QUOTES = {"hwy"}  # Highway asks for quotes around its re-included headers
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]')
+NAMESPACE = re.compile(r"^namespace (?:([\w:]+) )?\{$")
+NAMESPACE_END = re.compile(r"^\}  // namespace")
+TYPE = re.compile(r"^(?:struct|class|union|enum class) (\w+)(?: final)?(?: : [^;]*)? \{")
 # Tests may speak of the folders of people who do not exist.
 MACHINE_PATH = re.compile(
     r"(?<![\w.~/-])/(?:root|work|opt/venv|(?:home|Users)/(?!(?:me|you|user|somebody|x)\b))[\w./-]*"
@@ -139,6 +142,30 @@ def check_names(files):
             yield path, 1, f"the name is taken by {paths[0].as_posix()}"
 
 
+def types_of(text):
+    """(line number, qualified name) of every type at namespace scope that other files can see."""
+    spaces = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if match := NAMESPACE.match(line):
+            spaces.append(match.group(1) or "")
+        elif NAMESPACE_END.match(line) and spaces:
+            spaces.pop()
+        elif (match := TYPE.match(line)) and "" not in spaces:
+            yield number, "::".join([*spaces, match.group(1)])
+
+
+def check_types(root, files):
+    """Two types of one name break the one-definition rule, and no compiler says so."""
+    homes = {}
+    for path in files:
+        if path.parts[0] not in {"src", "include", "tests"} or path.suffix not in {".cc", ".h"}:
+            continue
+        for number, name in types_of((root / path).read_text(encoding="utf-8")):
+            home = homes.setdefault(name, path)
+            if home != path:
+                yield path, number, f"{name} is defined in {home.as_posix()}, too"
+
+
 def check_corpora(root, files):
     """fuzz/fuzz_x.cc starts from the files in fuzz/corpus/x/."""
     for path in files:
@@ -174,6 +201,7 @@ def findings(root):
     files = files_under(root)
     yield from check_arrows(root, files)
     yield from check_names(files)
+    yield from check_types(root, files)
     yield from check_corpora(root, files)
     yield from check_text(root, files)
 

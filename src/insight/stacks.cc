@@ -43,15 +43,15 @@ std::vector<double> down_from_root(const Recipe& recipe, Part part) {
 
 }  // namespace
 
-std::vector<Stack> stacks_of(const Recipe& recipe) {
+std::vector<FoldStack> stacks_of(const Recipe& recipe) {
   std::vector<bool> continued(recipe.nodes.size(), false);  // a fold that carries another
   for (const RecipeNode& node : recipe.nodes) {
     if (const auto* fold = std::get_if<FoldNode>(&node.node)) continued[fold->model] = true;
   }
-  std::vector<Stack> stacks;
+  std::vector<FoldStack> stacks;
   for (std::size_t n = 0; n < recipe.nodes.size(); ++n) {
     if (continued[n]) continue;
-    Stack stack;
+    FoldStack stack;
     std::size_t at = n;
     while (const auto* fold = std::get_if<FoldNode>(&recipe.nodes[at].node)) {
       stack.folds.push_back(at);

@@ -9,12 +9,12 @@
 namespace thorns {
 
 // Folds that stand on one another, lowest first, on a model that is no fold.
-struct Stack {
+struct FoldStack {
   std::size_t model = 0;           // in Recipe::nodes
   std::vector<std::size_t> folds;  // in Recipe::nodes; at least one
 };
 // The whole stacks of a recipe, in its order: no stack is the beginning of another.
-std::vector<Stack> stacks_of(const Recipe& recipe);
+std::vector<FoldStack> stacks_of(const Recipe& recipe);
 
 // How much of every node is in the root by the weights of the recipe alone: for SLERP by t, which
 // measurement replaces by the true coefficients. `t` of a gradient is its mean.

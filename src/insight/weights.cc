@@ -44,7 +44,7 @@ WeightSurvey::WeightSurvey(const Plan& plan)
     : plan_(plan),
       stacks_(stacks_of(plan.recipe)),
       leaf_products_(plan.leaves.size() * plan.leaves.size(), 0.0) {
-  for (const Stack& stack : stacks_) {
+  for (const FoldStack& stack : stacks_) {
     stack_sums_.push_back({std::vector<double>(stack.folds.size() * stack.folds.size(), 0.0), 0});
   }
 }
@@ -217,7 +217,8 @@ std::vector<Finding> WeightSurvey::findings() const {
 void WeightSurvey::find_folds(std::vector<Finding>& findings) const {
   const std::vector<FoldMeasure> measures = folds();
   std::size_t at = 0;
-  for (const auto& [node, sums] : folds_) {
+  for (const auto& entry : folds_) {
+    const std::size_t node = entry.first;  // a plain name, for the lambda
     const FoldMeasure& measure = measures[at++];
     const auto& fold = std::get<FoldNode>(plan_.recipe.nodes[node].node);
     const auto add = [&](const char* code, Severity severity, std::string message,

@@ -41,7 +41,7 @@ class WeightSurvey {
     double result = 0;  // of the result
     std::uint64_t tensors = 0;
   };
-  struct StackSums {  // like Stack::folds, n x n
+  struct StackSums {  // like FoldStack::folds, n x n
     std::vector<double> products;
     double model = 0;
   };
@@ -63,7 +63,7 @@ class WeightSurvey {
   }
 
   const Plan& plan_;
-  std::vector<Stack> stacks_;
+  std::vector<FoldStack> stacks_;
   std::uint64_t tensors_ = 0;
   std::vector<double> leaf_products_;                 // leaves x leaves
   std::map<std::size_t, FoldSums> folds_;             // by recipe node

@@ -136,6 +136,29 @@ class Names(Tree):
 
 
 class Corpora(Tree):
+    def test_a_type_is_defined_once(self):
+        open_space, closed = "namespace thorns {\n", "}  // namespace thorns\n"
+        self.assert_one(
+            {
+                "src/key/a.h": open_space + "struct Stack {\n};\n" + closed,
+                "src/plan/b.cc": open_space + "\nclass Stack final : public A {\n};\n" + closed,
+            },
+            "src/plan/b.cc:3",
+            "thorns::Stack",
+            "src/key/a.h",
+        )
+        self.assert_clean(
+            {
+                "src/key/a.h": open_space + "struct Stack {\n};\n" + closed,
+                "src/plan/b.cc": open_space
+                + "namespace {\nstruct Stack {\n};\n}  // namespace\n"
+                + "struct Stack;\n"
+                + closed,
+                "src/cli/c.h": "namespace thorns::cli {\nstruct Stack {\n};\n"
+                "}  // namespace thorns::cli\n",
+            }
+        )
+
     def test_a_fuzz_target_needs_a_corpus(self):
         self.assert_one({"fuzz/fuzz_key.cc": "int x;\n"}, "fuzz/fuzz_key.cc:1", "fuzz/corpus/key")
         self.assert_clean({"fuzz/fuzz_key.cc": "int x;\n", "fuzz/corpus/key/a": b"\xff \n\t"})
