@@ -79,7 +79,7 @@ GrainView::GrainView(const Program& program, const LoadedUpdates& updates, const
       runs_(program.operands.size()) {
   auto* product_at = reinterpret_cast<float*>(space_.products.data());
   auto* const mapped = reinterpret_cast<double*>(space_.computed.data());
-  double* computed_at = mapped + kMostGrain;
+  double* computed_at = mapped == nullptr ? nullptr : mapped + kMostGrain;
   for (std::size_t i = 0; i < products_.size(); ++i) {
     const Operand& operand = program.operands[i];
     if (operand.is_stored() || !program.blocks[tile.block].has(operand)) continue;
