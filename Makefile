@@ -18,7 +18,7 @@ PACKAGES := g++ cmake ninja-build libhwy-dev nlohmann-json3-dev libyaml-cpp-dev 
             libfmt-dev libssl-dev libgtest-dev python3
 FORMAT_PACKAGES := clang-format-14 python3
 TIDY_PACKAGES := $(PACKAGES) clang-tidy-14
-FUZZ_PACKAGES := $(PACKAGES) clang-14 libclang-rt-14-dev
+CLANG_PACKAGES := $(PACKAGES) clang-14 libclang-rt-14-dev
 BENCH_PACKAGES := $(PACKAGES) python3-numpy
 BROWSER_PACKAGES := $(PACKAGES) chromium
 
@@ -79,7 +79,8 @@ suites: $(SUITES:%=build-suite-%)
 build-suite-release: deps
 	$(call configure,build,release)
 	@$(STILL) cmake --build build -j $(JOBS)
-build-suite-asan build-suite-tsan: build-suite-%: deps
+build-suite-asan build-suite-tsan: build-suite-%:
+	$(call need,$(CLANG_PACKAGES))
 	$(call configure,build-$*,$*)
 	@$(STILL) cmake --build build-$* -j $(JOBS)
 
@@ -89,7 +90,7 @@ asan tsan: %: build-suite-%  ## run the tests under AddressSanitizer and UBSan; 
 
 .PHONY: fuzz
 fuzz:  ## run every fuzz target for MINUTES minutes (default 1)
-	$(call need,$(FUZZ_PACKAGES))
+	$(call need,$(CLANG_PACKAGES))
 	@PATH="/usr/lib/llvm-14/bin:$$PATH"; export PATH; \
 	  test -f build-fuzz/build.ninja || cmake --preset fuzz --log-level=WARNING; \
 	  cmake --build build-fuzz -j $(JOBS)

@@ -316,7 +316,8 @@ TEST(Safetensors, TypesWithoutUseAreUnsupportedByName) {
     const std::string fields = std::string(R"("dtype":")") + name +
                                R"(","shape":[1,4],"data_offsets":[0,)" + std::to_string(bytes) +
                                "]";
-    const Error error = error_of([&] { header_of(one(fields, bytes)); });
+    const std::string file = one(fields, bytes);
+    const Error error = error_of([&] { header_of(file); });
     EXPECT_EQ(error.code(), ErrorCode::Unsupported);
     EXPECT_NE(error.message().find("tensor `a`"), std::string::npos) << error.message();
     EXPECT_NE(error.message().find(std::string("dtype ") + name), std::string::npos);
@@ -373,12 +374,11 @@ TEST(Safetensors, ReadsBeyondATensorAreInternalErrors) {
     std::uint64_t first;
     std::size_t bytes;
   };
-  for (const auto& [tensor, first, bytes] :
-       {Case{0, 0, 12}, Case{0, 1, 8}, Case{0, 3, 0}, Case{0, ~std::uint64_t{0}, 4}, Case{0, 0, 3},
-        Case{2, 0, 4}}) {
+  for (const Case& c : {Case{0, 0, 12}, Case{0, 1, 8}, Case{0, 3, 0}, Case{0, ~std::uint64_t{0}, 4},
+                        Case{0, 0, 3}, Case{2, 0, 4}}) {
     const Error error =
-        error_of([&] { source->read(tensor, first, std::span(buffer).first(bytes)); });
-    EXPECT_EQ(error.code(), ErrorCode::Internal) << tensor << " " << first << " " << bytes;
+        error_of([&] { source->read(c.tensor, c.first, std::span(buffer).first(c.bytes)); });
+    EXPECT_EQ(error.code(), ErrorCode::Internal) << c.tensor << " " << c.first << " " << c.bytes;
   }
 }
 

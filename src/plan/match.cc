@@ -15,8 +15,8 @@ bool ends_with(std::string_view name, std::string_view end) { return name.ends_w
 // Embeddings that heads are tied to, by the spelling of the model families; and the heads.
 constexpr std::array<std::string_view, 4> kEmbeddings = {
     "embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight"};
-constexpr std::array<std::string_view, 4> kHeads = {kOutputHead, "lm_head.bias", "embed_out.weight",
-                                                    "output.weight"};
+const std::array<std::string_view, 4> kHeads = {kOutputHead, "lm_head.bias", "embed_out.weight",
+                                                "output.weight"};
 
 // `end` is the name, or its last components.
 bool ends_with_path(std::string_view name, std::string_view end) {
