@@ -585,6 +585,22 @@ TEST(ExtraStep, OnlyWhereAToolWouldStoreAModelInBetween) {
   EXPECT_EQ(sampled("{{A+B}+C}", Dtype::F32), 0U);
 }
 
+TEST(ExtraStep, WhatAnAdapterTurnsIsNoStoredModel) {
+  const KeyBinder binder({"A", "B"}, {"Turn"});
+  const Models models = small_family(Dtype::BF16, kRows, kColumns);
+  const auto made = adapter_of("Turn", {{UpdateKind::Map, std::make_shared<Turn>()}});
+  Loras loras;
+  loras["Turn"] =
+      std::make_unique<MemoryAdapter>("Turn", std::vector<Update>{made->updates().back()},
+                                      static_cast<const MemoryCheckpoint&>(made->source()).data());
+  const auto facts = [&](const char* key) {
+    return merge_in_memory(binder.bind(key), models, loras).facts.at(0);
+  };
+  EXPECT_EQ(facts("A[Turn]").sampled, 0U);
+  EXPECT_EQ(facts("{A[Turn]+B}").sampled, 128U);
+  EXPECT_GT(facts("{A[Turn]+B}").changed, 0U);
+}
+
 TEST(Exactness, FoldsWeightsMethodsAndMixedTypes) {
   const KeyBinder binder({"A", "B", "C", "D"}, {"L", "K"});
   Models models = small_family(Dtype::BF16, 130, 600);

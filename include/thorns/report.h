@@ -1,6 +1,7 @@
-// The truth report: what a finished merge is made of, in numbers, from its manifest.
+// The truth report: what a finished merge is made of, in numbers, from its manifest and weights.
 //
-//     const thorns::Report report = thorns::report("13B-Thorns");
+//     thorns::Observer silent;
+//     const thorns::Report report = thorns::report({"13B-Thorns"}, silent);
 //     std::string page = thorns::to_html(report);
 //
 // The page is one file that needs no network. Every text in it that came with the folder is
@@ -14,6 +15,7 @@
 #include <vector>
 
 #include "thorns/dtype.h"
+#include "thorns/observer.h"
 
 namespace thorns {
 
@@ -124,9 +126,17 @@ struct Report {
   std::vector<ReportFile> files;
 };
 
-// Reads `folder`/thorns.json and nothing else. Throws NotFound where there is none, Corrupt and
-// Unsupported for one that cannot be understood.
-Report report(const std::string& folder);
+struct ReportOptions {
+  std::string folder;
+  bool no_weights = false;  // do not read the norms that the manifest lacks from the weights
+  std::size_t threads = 0;  // 0: one per core
+};
+
+// Reads `folder`/thorns.json, and of the weights the tensors that the merge copied without
+// measuring them. Throws NotFound where there is no manifest, Corrupt and Unsupported for one that
+// cannot be understood, what reading a checkpoint throws, Mismatch where weights are not as listed,
+// and Cancelled.
+Report report(const ReportOptions& options, Observer& observer);
 
 // Where a page about `folder` is kept: beside it, "13B-Thorns.html".
 std::string page_path(const std::string& folder);

@@ -1,4 +1,4 @@
-// thorns::report: a finished folder's manifest, read and taken apart; and a page saved.
+// thorns::report: a finished folder's manifest, completed and taken apart; and a page saved.
 #include "thorns/report.h"
 
 #include <fmt/format.h>
@@ -9,6 +9,7 @@
 #include "base/disk.h"
 #include "output/manifest_reader.h"
 #include "report/anatomy.h"
+#include "report/missing.h"
 #include "thorns/error.h"
 
 namespace thorns {
@@ -25,10 +26,13 @@ bool is_page(const ReadFile& file) {
 
 }  // namespace
 
-Report report(const std::string& folder) {
+Report report(const ReportOptions& options, Observer& observer) {
   Disk& disk = real_disk();
-  const Manifest manifest = read_manifest(disk, folder);
-  return anatomy(manifest, base_name(disk.canonical(folder)));
+  Manifest manifest = read_manifest(disk, options.folder);
+  if (!options.no_weights) {
+    measure_missing(disk, options.folder, options.threads, manifest, observer);
+  }
+  return anatomy(manifest, base_name(disk.canonical(options.folder)));
 }
 
 std::string page_path(const std::string& folder) {

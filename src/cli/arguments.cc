@@ -343,12 +343,20 @@ std::unique_ptr<VerbParser> report_parser() {
   auto arguments = std::make_shared<ReportArguments>();
   OptionTable table(parser->app);
   table.group("Folder");
-  table.positional("DIR", "The finished folder.", arguments->folder);
+  table.positional("DIR", "The finished folder.", arguments->options.folder);
   table.group("Result");
   table.once("-o,--output", "FILE",
              "The page to write, or - for standard output. A page that is there is replaced. "
              "Default: DIR.html; with --json no page is written.",
              [arguments](const std::string& value) { arguments->output = value; });
+  table.group("Measurement");
+  table.flag("--no-weights",
+             "Read thorns.json only. Default: norms of tensors that the merge copied without "
+             "measuring them are read from the weights.",
+             arguments->options.no_weights);
+  table.once(
+      "-j,--threads", "N", "Worker threads. Default: all cores.",
+      [arguments](const std::string& value) { arguments->options.threads = threads_value(value); });
   table.group("Talk");
   declare_volume(table, arguments->talk);
   declare_json(table, arguments->talk);
@@ -495,7 +503,8 @@ const std::vector<Verb>& verbs() {
        {"report DIR", "what a finished merge is made of, as one HTML page",
         "Write one HTML page about a finished folder: the key as a tree with the share of every "
         "part, angles by layer and module, norms before and after, distances from every model, and "
-        "what rounding did. Reads thorns.json and nothing else. The page needs no network.",
+        "what rounding did. Reads thorns.json, and of the weights what was copied without being "
+        "measured. The page needs no network.",
         "  thorns report path/to/merge\n"
         "  thorns report path/to/merge -o merge.html\n"},
        report_parser},

@@ -9,6 +9,7 @@
 #include "cli/terminal.h"
 #include "thorns/check.h"
 #include "thorns/diff.h"
+#include "thorns/report.h"
 #include "thorns/thorns.h"
 #include "thorns/verify.h"
 
@@ -33,7 +34,7 @@ struct DiffArguments {
   Talk talk;
 };
 struct ReportArguments {
-  std::string folder;
+  ReportOptions options;
   std::string output;  // a file, or "-"; empty: beside the folder
   Talk talk;
 };

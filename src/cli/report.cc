@@ -4,18 +4,24 @@
 #include <fmt/format.h>
 
 #include "cli/columns.h"
+#include "cli/stop.h"
 #include "cli/verbs.h"
 #include "thorns/words.h"
 
 namespace thorns::cli {
 
 int run_report(const ReportArguments& arguments, Console& console) {
-  const Report report = thorns::report(arguments.folder);
+  catch_stop_signals();
+  Report report;
+  {
+    TerminalObserver observer(console.err, arguments.talk, "", steady_seconds, stop_requested());
+    report = thorns::report(arguments.options, observer);
+  }
   if (!arguments.talk.json || !arguments.output.empty()) {
     const std::string page = to_html(report);
     if (arguments.output == "-") return answer(console, page);
     const std::string path =
-        arguments.output.empty() ? page_path(arguments.folder) : arguments.output;
+        arguments.output.empty() ? page_path(arguments.options.folder) : arguments.output;
     save_page(path, page);
     if (!arguments.talk.quiet) {
       console.err.write(

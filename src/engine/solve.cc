@@ -113,9 +113,10 @@ class Solver {
     Vector scales;
     const auto add_model = [&](std::size_t node, double scale) {
       const double* const x = at(points_[node], 0);
-      const double* const one = std::find(x, x + n_, 1.0);
-      if (one != x + n_ && std::count(x, x + n_, 0.0) == static_cast<std::ptrdiff_t>(n_) - 1) {
-        step.coefficients[static_cast<std::size_t>(one - x)] += scale;
+      const auto one = static_cast<std::size_t>(std::find(x, x + n_, 1.0) - x);
+      if (one < n_ && program_.operands[one].is_stored() &&
+          std::count(x, x + n_, 0.0) == static_cast<std::ptrdiff_t>(n_) - 1) {
+        step.coefficients[one] += scale;
       } else {
         step.models.emplace_back(x, x + n_);
         scales.push_back(scale);

@@ -23,8 +23,9 @@ struct CellGrams {
 // The last node of a program, worked out as a chain of pairwise tools does it: from models that
 // were stored before it. Coefficients are those of the first block.
 struct LastStep {
-  std::vector<std::vector<double>> models;  // of the operands; none that is an operand as it is
-  std::vector<double> coefficients;         // of the result: of the operands, then of `models`
+  std::vector<std::vector<double>>
+      models;                        // of the operands; none that is a stored tensor as it is
+  std::vector<double> coefficients;  // of the result: of the operands, then of `models`
 };
 
 struct Solution {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <limits>
 #include <regex>
+#include <set>
 #include <string>
 
 #include "support/output_plan.h"
@@ -138,6 +139,28 @@ TEST(Manifest, FitsItsSchema) {
     EXPECT_EQ(schema_complaint(Json::parse(manifest_text(plan))), "");
   }
   EXPECT_EQ(schema_complaint(Json::parse(manifest_text(Plan()))), "");
+}
+
+void add_properties(const Json& schema, std::set<std::string>& names) {
+  if (!schema.is_structured()) return;
+  if (schema.is_object() && schema.contains("properties")) {
+    for (const auto& [name, rule] : schema["properties"].items()) names.insert(name);
+  }
+  for (const Json& part : schema) add_properties(part, names);
+}
+
+TEST(Manifest, EveryFieldOfItsSchemaIsExplained) {
+  const std::string docs = std::string(THORNS_TEST_DATA) + "/../docs/";
+  const std::string text = test::slurp(docs + "manifest.md");
+  std::set<std::string> names;
+  add_properties(Json::parse(test::slurp(docs + "manifest.schema.json")), names);
+  EXPECT_GT(names.size(), 50U);
+  for (const std::string& name : names) {
+    const bool found = text.find("`" + name + "`") != std::string::npos ||
+                       text.find("." + name + "`") != std::string::npos ||
+                       text.find("`" + name + ".") != std::string::npos;
+    EXPECT_TRUE(found) << name;
+  }
 }
 
 TEST(Manifest, TheSchemaRefusesWhatItShould) {

@@ -54,7 +54,7 @@ class Inputs {
   std::size_t adapter(std::size_t index) const { return first_adapter_ + index; }
 
   // A model and an adapter may have one name; only models are far from the result. What an adapter
-  // makes of a model ("Rose[Dew]") is that model's.
+  // makes of another source ("Rose[Dew]") is that source's.
   std::size_t of(const ManifestSource& source) {
     const auto model = models_.find(source.label);
     const auto adapter = adapters_.find(source.label);
@@ -62,9 +62,11 @@ class Inputs {
       return model->second;
     }
     if (adapter != adapters_.end()) return adapter->second;
-    if (const std::size_t bracket = source.label.find('['); bracket != std::string::npos) {
-      const auto base = models_.find(source.label.substr(0, bracket));
-      if (base != models_.end()) return base->second;
+    for (std::size_t at = source.label.rfind('['); at != std::string::npos && at > 0;
+         at = source.label.rfind('[', at - 1)) {
+      const std::string base = source.label.substr(0, at);
+      if (const auto found = models_.find(base); found != models_.end()) return found->second;
+      if (const auto found = adapters_.find(base); found != adapters_.end()) return found->second;
     }
     const auto [other, is_new] = others_.emplace(source.label, list.size());
     if (is_new) list.push_back({Kind::Other, source.label, {}, {}, {}, 0});
@@ -93,7 +95,9 @@ class Tally {
     numbers_.angles.resize(measured);
   }
 
+  // `input_of`: by source, in `inputs`.
   void add(const ManifestTensor& tensor, const std::vector<std::size_t>& input_of,
+           const std::vector<ReportInput>& inputs,
            const std::map<std::string, std::size_t>& measured) {
     ++numbers_.tensors;
     numbers_.elements += tensor.elements;
@@ -103,8 +107,11 @@ class Tally {
     numbers_.sampled += tensor.sampled;
     numbers_.changed += tensor.changed;
     if (tensor.norm) norm_.add(*tensor.norm);
-    for (std::size_t i = 0; i < tensor.sources.size(); ++i)
-      add_source(tensor.sources[i], input_of[i]);
+    for (std::size_t i = 0; i < tensor.sources.size(); ++i) {
+      const ReportInput& input = inputs[input_of[i]];
+      const bool is_model = input.kind == Kind::Model && input.name == tensor.sources[i].label;
+      add_source(tensor.sources[i], is_model, parts_[input_of[i]]);
+    }
     if (tensor.sources.size() == 1) ++parts_[input_of[0]].alone;
     for (const ManifestSolved& solved : tensor.nodes) {
       const auto node = measured.find(solved.node);
@@ -142,12 +149,9 @@ class Tally {
     std::uint64_t alone = 0;  // tensors of which it is the only source
   };
 
-  void add_source(const ManifestSource& source, std::size_t input) {
-    Part& part = parts_[input];
-    if (source.distance) {
-      part.distance.add(*source.distance);
-      if (source.norm) part.norm.add(*source.norm);
-    }
+  static void add_source(const ManifestSource& source, bool is_model, Part& part) {
+    if (is_model && source.distance) part.distance.add(*source.distance);
+    if (is_model && source.norm) part.norm.add(*source.norm);
     if (source.norm && source.coefficient) part.length.add(*source.norm * *source.coefficient);
   }
 
@@ -366,10 +370,11 @@ Report anatomy(const Manifest& manifest, const std::string& name) {
     } else if (report.places[at->second].made != tensor.kind) {
       report.places[at->second].made = "various";
     }
-    whole.add(tensor, input_of[t], measured);
-    place_tallies[at->second].add(tensor, input_of[t], measured);
+    whole.add(tensor, input_of[t], report.inputs, measured);
+    place_tallies[at->second].add(tensor, input_of[t], report.inputs, measured);
     if (place.layer) {
-      layers.try_emplace(*place.layer, empty).first->second.add(tensor, input_of[t], measured);
+      layers.try_emplace(*place.layer, empty)
+          .first->second.add(tensor, input_of[t], report.inputs, measured);
     }
   }
   report.whole = whole.numbers();

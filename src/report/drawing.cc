@@ -24,6 +24,16 @@ std::string cut(const std::string& name, std::size_t most) {
   return name;
 }
 
+// About the pixels that a name takes on the drawing: letters of other scripts are wide.
+double width_of(const std::string& name) {
+  double width = 0;
+  for (const char c : name) {
+    const auto byte = static_cast<unsigned char>(c);
+    width += byte < 0x80 ? 7.6 : byte < 0xE0 ? 4.5 : 5.0;
+  }
+  return width;
+}
+
 bool is_drawn(const Report& report) {
   std::size_t parts = report.nodes.size();
   for (const ReportNode& node : report.nodes) parts += node.edges.size();
@@ -38,7 +48,11 @@ std::string node_title(const ReportNode& node, std::size_t number) {
 class KeyDrawing {
  public:
   explicit KeyDrawing(const Report& report)
-      : report_(report), numbers_(blend_numbers(report)), seen_(report.nodes.size(), false) {}
+      : report_(report), numbers_(blend_numbers(report)), seen_(report.nodes.size(), false) {
+    for (const ReportInput& input : report.inputs) {
+      names_ = std::max(names_, width_of("+ " + cut(input.name, kMostShown)) + 12);
+    }
+  }
 
   std::string svg() {
     const Point root = node(report_.root);
@@ -56,7 +70,7 @@ class KeyDrawing {
 
  private:
   static constexpr double kRow = 38;
-  static constexpr double kNames = 168;  // where the edges of inputs begin
+  static constexpr std::size_t kMostShown = 24;  // characters of a name
   static constexpr double kStep = 168;
   static constexpr double kBox = 76;
 
@@ -70,14 +84,17 @@ class KeyDrawing {
     const double y = kRow * (static_cast<double>(rows_++) + 0.5);
     text_ += fmt::format(
         R"(<text class="{}" x="{:.0f}" y="{:.0f}" text-anchor="end">{}<title>{}</title></text>)",
-        what, kNames - 8, y + 5, html(cut(name, 20)), html(name));
-    return {kNames, y, 0};
+        what, names_ - 8, y + 5, html(cut(name, kMostShown)), html(name));
+    return {names_, y, 0};
   }
 
   Point node(std::size_t index) {
     const ReportNode& node = report_.nodes[index];
     if (node.leaf) return row(report_.inputs[*node.leaf].name, "model");
-    if (seen_[index]) return row("again: " + node.key, "model");
+    if (seen_[index])
+      return row(
+          "again " + (numbers_[index] > 0 ? fmt::format("node {}", numbers_[index]) : node.key),
+          "model");
     seen_[index] = true;
     std::vector<Point> parts;
     Point made;
@@ -87,7 +104,7 @@ class KeyDrawing {
       made.level = std::max(made.level, parts.back().level + 1);
       made.y += parts.back().y / static_cast<double>(node.edges.size());
     }
-    const double left = kNames + static_cast<double>(made.level) * kStep - kBox;
+    const double left = names_ + static_cast<double>(made.level) * kStep - kBox;
     for (std::size_t i = 0; i < parts.size(); ++i) {
       const ReportEdge& from = node.edges[i];
       std::string weight;
@@ -123,6 +140,7 @@ class KeyDrawing {
   std::vector<std::size_t> numbers_;
   std::vector<bool> seen_;
   std::size_t rows_ = 0;
+  double names_ = 120;  // where the edges of inputs begin
   std::string lines_;
   std::string text_;
 };
@@ -136,7 +154,7 @@ class KeyList {
     const ReportNode& node = report_.nodes[index];
     const std::string arrives = share ? ", " + percent_text(share) + " %" : "";
     if (node.leaf) return item(report_.inputs[*node.leaf].name, arrives);
-    if (seen_[index]) return item("again: " + node.key, arrives);
+    if (seen_[index]) return item("again " + node.key, arrives);
     seen_[index] = true;
     std::string parts;
     for (const ReportEdge& edge : node.edges) {

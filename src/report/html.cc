@@ -69,8 +69,9 @@ std::string html(std::string_view text) {
 
 std::string number_text(std::optional<double> value) {
   if (!value || !std::isfinite(*value)) return std::string(kNone);
-  std::string text = fmt::format("{:#.4g}", *value);  // zeros at its end are kept, a point is not
-  if (text.ends_with('.')) text.pop_back();
+  std::string text = fmt::format("{:#.4g}", *value);  // zeros at its end are kept
+  if (text.size() > 5 && text.ends_with(".0"))
+    text.resize(text.size() - 2);  // but not a fifth digit
   return text;
 }
 

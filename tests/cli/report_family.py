@@ -117,7 +117,10 @@ def published_manifest(layers=40, models=MODELS, adapters=ADAPTERS, shapes_of=sh
                     }
                     for key, angle in zip([*blends, logic, root], angles)
                 ],
-                "extra_step": {"sampled": 4096, "changed": draw.randrange(800, 1400)},
+                "extra_step": {
+                    "sampled": min(4096, math.prod(shape)),
+                    "changed": min(draw.randrange(800, 1400), math.prod(shape)),
+                },
             }
         )
     file = {"name": "model.safetensors", "size": 26000000000, "sha256": "0" * 64}

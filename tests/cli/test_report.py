@@ -227,13 +227,39 @@ class Report(support.CliTest):
         column = angles[0].index("up_proj")
         self.assertAlmostEqual(float(angles[1][column].lstrip("\u2248")), angle, delta=0.06)
 
-    def test_copies_have_no_numbers_but_their_share(self):
+    def test_norms_of_copies_are_read_from_the_weights(self):
+        options = self.family("F16")
+        self.assert_code(self.run_thorns("merge", "A[L]", *options, "-o", "out"), 0)
+        tensors = support.read_safetensors(self.path("out", "model.safetensors"))
+        with open(self.path("out", "thorns.json")) as file:
+            kinds = {tensor["name"]: tensor["kind"] for tensor in json.load(file)["tensors"]}
+        copied = [name for name, kind in kinds.items() if kind == "copy"]
+        self.assertGreater(len(copied), 10)
+        places = self.run_thorns("report", "out", "--json").json()["places"]
+        for place in places:
+            if place["tensor"] not in copied:
+                continue
+            dtype, _, data = tensors[place["tensor"]]
+            norm = math.sqrt(sum(value**2 for value in support.decode(data, dtype)))
+            self.assertAlmostEqual(place["numbers"]["norm"], norm)
+            part = place["numbers"]["parts"][0]
+            self.assertAlmostEqual(part["norm"], norm)
+            self.assertEqual((part["distance"], part["share"]), (0, 1))
+        os.rename(self.path("out", "model.safetensors"), self.path("elsewhere"))
+        report = self.run_thorns("report", "out", "--json").json()
+        self.assertIn("`model.safetensors` is not there", report["warnings"][-1])
+        write = dict(tensors, **{copied[0]: ("F16", [1, 1], b"..")})
+        support.write_safetensors(self.path("out", "model.safetensors"), write)
+        self.assert_error(self.run_thorns("report", "out"), 1, copied[0], "thorns verify")
+        self.assert_code(self.run_thorns("report", "out", "--no-weights"), 0)
+
+    def test_copies_alone(self):
         options = self.family()
         self.assert_code(self.run_thorns("merge", "A", *options, "-o", "out"), 0)
-        report = self.run_thorns("report", "out", "--json").json()
+        report = self.run_thorns("report", "out", "--json", "--no-weights").json()
         self.assertEqual([part["share"] for part in report["whole"]["parts"]], [1.0])
         self.assertIsNone(report["whole"]["norm"])
-        page = self.run_thorns("report", "out", "-o", "-").out
+        page = self.run_thorns("report", "out", "-o", "-", "--no-weights").out
         self.assertNotIn("nan", page)
         self.assertIn('<section id="shares"', page)
         self.assertNotIn('<section id="angles"', page)
