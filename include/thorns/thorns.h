@@ -61,12 +61,30 @@ struct MergeOptions {
 
 // ---------------------------------------------------------------- keys
 
+// A line of the drawn key: a model or a blend with what is folded into it.
+struct KeyPart {
+  std::size_t depth = 0;  // 0: the whole; else it belongs to the last part before it that is one
+                          // less deep
+  std::string label;      // brackets as in the key: "(SLERP merge [Kimiko])", "Holodeck [LIMA RP]"
+  double share = 0.0;     // of the result, 0 to 1
+};
+// How much of one model or adapter the result has, over all its mentions.
+struct KeyShare {
+  std::string name;
+  double share = 0.0;  // of an adapter: its weight, 1 where it is folded into the whole
+};
+
 struct KeyReport {
   std::string canonical;
-  std::string tree;                 // drawn, one node a line
+  std::string tree;                 // in words, one node a line
   std::vector<std::string> legend;  // what the brackets that occur mean
   std::vector<std::string> models;  // names, in order of first mention
   std::vector<std::string> adapters;
+  // By the weights of the key alone: for SLERP by t, which stands for nearly that share where the
+  // models are close; a gradient counts as its mean.
+  std::vector<KeyPart> parts;            // in the order in which they are drawn
+  std::vector<KeyShare> model_shares;    // like `models`
+  std::vector<KeyShare> adapter_shares;  // like `adapters`
 };
 KeyReport read_key(const std::string& key);
 

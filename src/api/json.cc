@@ -72,6 +72,12 @@ Json method_fields(const MethodInfo& method) {
           {"parameters", list_of(method.parameters, parameter_fields)}};
 }
 
+Json part_fields(const KeyPart& part) {
+  return {{"depth", part.depth}, {"label", part.label}, {"share", part.share}};
+}
+
+Json share_fields(const KeyShare& one) { return {{"name", one.name}, {"share", one.share}}; }
+
 Json leaf_fields(const LeafReport& leaf) {
   return {{"name", leaf.name},       {"path", leaf.path},   {"architecture", leaf.architecture},
           {"tensors", leaf.tensors}, {"bytes", leaf.bytes}, {"dtypes", leaf.dtypes}};
@@ -303,11 +309,15 @@ std::string to_json(const CheckReport& report) {
 }
 
 std::string to_json(const KeyReport& report) {
-  return document("thorns/key/1", {{"canonical", report.canonical},
-                                   {"tree", report.tree},
-                                   {"legend", report.legend},
-                                   {"models", report.models},
-                                   {"adapters", report.adapters}});
+  return document("thorns/key/1",
+                  {{"canonical", report.canonical},
+                   {"tree", report.tree},
+                   {"legend", report.legend},
+                   {"models", report.models},
+                   {"adapters", report.adapters},
+                   {"parts", list_of(report.parts, part_fields)},
+                   {"model_shares", list_of(report.model_shares, share_fields)},
+                   {"adapter_shares", list_of(report.adapter_shares, share_fields)}});
 }
 
 std::string to_json(const std::vector<MethodInfo>& methods) {

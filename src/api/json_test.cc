@@ -42,8 +42,8 @@ TEST(ApiJson, TextThatIsNotUtf8IsReplaced) {
 }
 
 TEST(ApiJson, KeyAndMethodsKeepTheirOrder) {
-  const Json key = read(
-      to_json(KeyReport{"{A+B}", "slerp\n  A\n  B\n", {"`{}` = SLERP Merge"}, {"B", "A"}, {}}));
+  const Json key = read(to_json(
+      KeyReport{"{A+B}", "slerp\n  A\n  B\n", {"`{}` = SLERP Merge"}, {"B", "A"}, {}, {}, {}, {}}));
   EXPECT_EQ(key["schema"], "thorns/key/1");
   EXPECT_EQ(key["models"], Json({"B", "A"}));
   EXPECT_TRUE(key["adapters"].is_array());

@@ -398,11 +398,18 @@ std::unique_ptr<VerbParser> key_parser() {
   OptionTable table(parser->app);
   table.group("Key");
   table.positional("KEY", "The key, in quotes, or - for a key on standard input.", arguments->key);
+  table.flag("--draw",
+             "Draw the key as a tree: segments, folds, and by the key's weights the share of the "
+             "result that each part makes up. Default: the tree in words.",
+             arguments->draw);
   table.group("Talk");
   declare_json(table, arguments->talk);
   parser->finish = [arguments, &app = parser->app]() -> Command {
     if (app.count("KEY") == 0) {
       refuse("key needs a key", "for example: thorns key \"{A+B}\"");
+    }
+    if (arguments->draw && arguments->talk.json) {
+      refuse("`--draw` is text and excludes `--json`, which has the shares in any case");
     }
     return *arguments;
   };
@@ -519,7 +526,9 @@ const std::vector<Verb>& verbs() {
        {"key KEY", "read a key back: its tree, canonical form and legend",
         "Read an ensemble key back: the tree of what it builds, its canonical form, and what its "
         "brackets mean. Looks at no file.",
-        "  thorns key \"({({A+B}[L])+C}{D})\"\n"},
+        "  thorns key \"({({A+B}[L])+C}{D})\"\n\n"
+        "  How much of each model and adapter is in the result?\n"
+        "    thorns key --draw \"({({A+B}[L])+C}{D})\"\n"},
        key_parser},
       {"methods",
        {"methods [NAME]", "the merge methods, their parameters and sources",

@@ -43,7 +43,8 @@ struct VerifyArguments {
   Talk talk;
 };
 struct KeyArguments {
-  std::string key;  // or "-"
+  std::string key;    // or "-"
+  bool draw = false;  // the tree with its shares
   Talk talk;
 };
 struct MethodsArguments {

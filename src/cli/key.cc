@@ -1,4 +1,5 @@
 // thorns key: a key read back.
+#include "cli/key_drawing.h"
 #include "cli/summary.h"
 #include "cli/verbs.h"
 
@@ -12,7 +13,9 @@ int run_key(const KeyArguments& arguments, Console& console) {
   }
   const KeyReport report = read_key(key);
   if (arguments.talk.json) return answer(console, to_json(report) + "\n");
-  return answer(console, key_text(report, console.out.width()));
+  const std::size_t width = console.out.width();
+  return answer(console, arguments.draw ? draw_key(report, width, console.out.has_unicode())
+                                        : key_text(report, width));
 }
 
 }  // namespace thorns::cli

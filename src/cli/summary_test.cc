@@ -206,8 +206,14 @@ TEST(CliSummary, NamesFromStrangersStayOnTheirLine) {
 }
 
 TEST(CliSummary, KeyShowsTreeCanonicalNamesAndLegend) {
-  const KeyReport report{
-      "{A+B[L]}", "slerp\n  A\n  B\n", {"{} = SLERP Merge", "[] = PEFT Merge"}, {"A", "B"}, {"L"}};
+  const KeyReport report{"{A+B[L]}",
+                         "slerp\n  A\n  B\n",
+                         {"{} = SLERP Merge", "[] = PEFT Merge"},
+                         {"A", "B"},
+                         {"L"},
+                         {},
+                         {},
+                         {}};
   EXPECT_EQ(key_text(report, 80),
             "slerp\n  A\n  B\n\ncanonical\n  {A+B[L]}\n\n"
             "models    A, B\nadapters  L\nlegend    {} = SLERP Merge\n"

@@ -37,6 +37,19 @@ std::size_t width_from_environment() {
   return width > 0 && width < 10'000 ? width : kDefaultWidth;
 }
 
+// As setlocale takes it: the first of the three that is set names the locale.
+bool unicode_from_environment() {
+  for (const char* const name : {"LC_ALL", "LC_CTYPE", "LANG"}) {
+    const std::string locale = environment(name);
+    if (locale.empty()) continue;
+    for (const char* const word : {"UTF-8", "utf-8", "UTF8", "utf8"}) {
+      if (locale.find(word) != std::string::npos) return true;
+    }
+    return false;
+  }
+  return false;
+}
+
 // `word` in colour where it opens a line of `text`.
 std::string paint(std::string text, std::string_view word, const char* colour) {
   const std::string painted = std::string(colour) + std::string(word) + kPlain;
@@ -67,6 +80,7 @@ FileChannel::FileChannel(int descriptor)
       is_terminal_(isatty(descriptor) == 1),
       is_dumb_(environment("TERM") == "dumb"),
       has_colour_(is_terminal_ && !is_dumb_ && environment("NO_COLOR").empty()),
+      has_unicode_(unicode_from_environment()),
       default_width_(width_from_environment()) {}
 
 WriteResult FileChannel::write(std::string_view text) {

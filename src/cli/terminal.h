@@ -33,24 +33,28 @@ class Channel {
   virtual std::size_t width() const = 0;
   // True where a line can be drawn over.
   virtual bool can_redraw() const = 0;
+  // True where lines can be drawn with characters beyond ASCII.
+  virtual bool has_unicode() const = 0;
 };
 
 class FileChannel : public Channel {
  public:
   // Looks at the environment once: no colour with NO_COLOR set to anything or TERM=dumb, width from
-  // COLUMNS where the terminal does not know its own.
+  // COLUMNS where the terminal does not know its own, Unicode where the locale is one of UTF-8.
   explicit FileChannel(int descriptor);
   WriteResult write(std::string_view text) override;
   bool is_terminal() const override { return is_terminal_; }
   bool has_colour() const override { return has_colour_; }
   std::size_t width() const override;
   bool can_redraw() const override { return is_terminal_ && !is_dumb_; }
+  bool has_unicode() const override { return has_unicode_; }
 
  private:
   int descriptor_;
   bool is_terminal_;
   bool is_dumb_;
   bool has_colour_;
+  bool has_unicode_;
   std::size_t default_width_;
 };
 

@@ -21,6 +21,7 @@ class RecordingChannel : public Channel {
   bool has_colour() const override { return colour; }
   std::size_t width() const override { return columns; }
   bool can_redraw() const override { return terminal; }
+  bool has_unicode() const override { return unicode; }
 
   // The lines that stand on the screen after everything was written, and the widest one on the way.
   struct Screen {
@@ -50,6 +51,7 @@ class RecordingChannel : public Channel {
   WriteResult result = WriteResult::Done;
   bool terminal = false;
   bool colour = false;
+  bool unicode = false;
   std::size_t columns = 80;
 };
 

@@ -6,23 +6,6 @@
 namespace thorns {
 namespace {
 
-// The part that each model of a blend has in it, as far as the recipe says.
-std::vector<double> parts_of(const BlendNode& blend) {
-  std::vector<double> parts = blend.weights;
-  const double sum = std::accumulate(parts.begin(), parts.end(), 0.0);
-  for (double& part : parts) {
-    part = sum == 0 ? 1.0 / static_cast<double>(parts.size()) : part / sum;
-  }
-  if (parts.size() != 2) return parts;
-  for (const Setting& setting : blend.settings) {
-    if (blend.method->parameters()[setting.parameter].name != "t") continue;
-    const double t = std::accumulate(setting.values.begin(), setting.values.end(), 0.0) /
-                     static_cast<double>(setting.values.size());
-    return {1 - t, t};
-  }
-  return parts;
-}
-
 // Adds up over all ways from the root down: `part(blend, i)` of what the blend has.
 template <class Part>
 std::vector<double> down_from_root(const Recipe& recipe, Part part) {
@@ -65,8 +48,24 @@ std::vector<FoldStack> stacks_of(const Recipe& recipe) {
   return stacks;
 }
 
+std::vector<double> nominal_parts(const BlendNode& blend) {
+  std::vector<double> parts = blend.weights;
+  const double sum = std::accumulate(parts.begin(), parts.end(), 0.0);
+  for (double& part : parts) {
+    part = sum == 0 ? 1.0 / static_cast<double>(parts.size()) : part / sum;
+  }
+  if (parts.size() != 2) return parts;
+  for (const Setting& setting : blend.settings) {
+    if (blend.method->parameters()[setting.parameter].name != "t") continue;
+    const double t = std::accumulate(setting.values.begin(), setting.values.end(), 0.0) /
+                     static_cast<double>(setting.values.size());
+    return {1 - t, t};
+  }
+  return parts;
+}
+
 std::vector<double> nominal_shares(const Recipe& recipe) {
-  return down_from_root(recipe, parts_of);
+  return down_from_root(recipe, nominal_parts);
 }
 
 std::vector<double> ways_to_root(const Recipe& recipe) {

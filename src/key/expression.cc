@@ -53,19 +53,6 @@ std::string weight_text(const std::optional<double>& weight) {
   return weight ? number_text(*weight) + " * " : std::string();
 }
 
-std::string options_text(const KeyOptions& options) {
-  std::string text;
-  for (const KeySetting& setting : options.settings) {
-    text += (text.empty() ? " with " : ", ") + setting_text(setting);
-  }
-  return text;
-}
-
-std::string merge_name(const KeyOptions& options) {
-  const bool is_slerp = !options.method || options.method->text == "slerp";
-  return is_slerp ? "SLERP merge" : options.method->text + " merge";
-}
-
 struct TreeDrawer {
   std::string text;
 
@@ -120,6 +107,19 @@ void find_brackets(const Expression& expression, Brackets& found) {
 }
 
 }  // namespace
+
+std::string options_text(const KeyOptions& options) {
+  std::string text;
+  for (const KeySetting& setting : options.settings) {
+    text += (text.empty() ? " with " : ", ") + setting_text(setting);
+  }
+  return text;
+}
+
+std::string merge_name(const KeyOptions& options) {
+  const bool is_slerp = !options.method || options.method->text == "slerp";
+  return is_slerp ? "SLERP merge" : options.method->text + " merge";
+}
 
 Expression fold_into(ExpressionPtr model, std::vector<KeyAdapter> adapters, KeyOptions options,
                      Span span) {

@@ -96,6 +96,11 @@ std::string number_text(double number);
 // `t(self_attn)=0.3`, as a key has it.
 std::string setting_text(const KeySetting& setting);
 
+// What a blend with these options is, for people: "SLERP merge", "linear merge".
+std::string merge_name(const KeyOptions& options);
+// " with t=0.3, u=x"; empty where there are none.
+std::string options_text(const KeyOptions& options);
+
 // The model with further adapters folded in; X[L] with K is X[L+K] where neither has options.
 Expression fold_into(ExpressionPtr model, std::vector<KeyAdapter> adapters, KeyOptions options,
                      Span span);

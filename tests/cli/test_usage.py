@@ -80,6 +80,49 @@ class Key(support.CliTest):
         )
         self.assertEqual(first["adapters"], ["Kimiko", "Janine", "LIMA RP"])
 
+    def test_drawn_key_has_segments_folds_and_shares(self):
+        lines = self.draw(PUBLISHED, LC_ALL="C.UTF-8").splitlines()
+        self.assertEqual(
+            lines[:9],
+            [
+                "100.0 %  (SLERP merge)",
+                " 50.0 %  ├─ SLERP merge",
+                " 25.0 %  │  ├─ (SLERP merge [Kimiko])",
+                " 12.5 %  │  │  ├─ NousHermes",
+                " 12.5 %  │  │  └─ Chronos",
+                " 25.0 %  │  └─ (SLERP merge [Janine])",
+                " 12.5 %  │     ├─ Platypus",
+                " 12.5 %  │     └─ AiroborosM2.0",
+                " 50.0 %  └─ Holodeck [LIMA RP]",
+            ],
+        )
+        self.assertIn("Adapters\n 50.0 %  LIMA RP\n 25.0 %  Kimiko\n 25.0 %  Janine\n", "\n".join(lines))
+
+    def test_drawn_key_outside_of_unicode(self):
+        for locale in ({"LC_ALL": "C"}, {"LC_ALL": "", "LC_CTYPE": "", "LANG": "de_DE.ISO-8859-1"}):
+            text = self.draw("{A+3*B[L+0.5*L]}", **locale)
+            self.assertTrue(text.isascii(), text)
+            self.assertEqual(
+                text.splitlines()[:3],
+                ["100.0 %  SLERP merge", " 25.0 %  |- A", " 75.0 %  `- B [L + 0.5*L]"],
+            )
+            self.assertIn("Adapters\n112.5 %  L\n", text)
+
+    def test_deep_keys_are_drawn_on_the_screen(self):
+        deep = "A" * 70
+        for depth in range(60):
+            deep = "{%s+B%d;t=[0,0.5]}" % (deep, depth)
+        text = self.draw(deep, LC_ALL="C")
+        self.assertLessEqual(max(map(len, text.splitlines())), 80)
+        self.assertIn("Models\n", text)
+
+    def draw(self, key, **locale):
+        result = self.run_thorns(
+            "key", "--draw", key, environment=support.clean_environment(**locale)
+        )
+        self.assert_code(result, 0)
+        return result.out
+
     def test_key_on_standard_input(self):
         self.assertEqual(
             self.run_thorns("key", "-", stdin="{A+B}\n").out, self.run_thorns("key", "{A+B}").out
