@@ -27,18 +27,26 @@ def main():
         subprocess.run([sys.executable, os.path.join(here, "make_family.py"), folder], check=True,
                        stdout=subprocess.DEVNULL)
         for title, key in BUILDS:
-            done = subprocess.run([program, "check", key, "--path", "models", "--path", "adapters", "--json"],
-                                  cwd=folder, check=True, stdout=subprocess.PIPE)
+            done = subprocess.run([program, "check", key, "--path", "models", "--path", "adapters", "--suggest",
+                                   "--json"], cwd=folder, check=True, stdout=subprocess.PIPE)
             answer = json.loads(done.stdout)
             print(f"### {title}\n\n    {key}\n")
-            print("| adapter | folded into | strength | reaches the result |\n|---|---|---|---|")
+            print("| adapter | folded into | strength | fit | reaches the result |\n|---|---|---|---|---|")
             for fold in answer["folds"]:
-                print(f"| {fold['adapter']} | `{fold['model']}` | {fold['strength']:.3f} | {fold['reaches']:.3f} |")
+                print(f"| {fold['adapter']} | `{fold['model']}` | {fold['strength']:.3f} | {fold['fit']:.2f} "
+                      f"| {fold['reaches']:.3f} |")
             print()
             for finding in answer["findings"]:
                 if finding["severity"] == "warning":
                     print(f"- `{finding['code']}`: {finding['message']}")
             print()
+            suggestion = answer["suggestion"]
+            print(f"`--suggest` prints\n\n    {suggestion['key']}\n")
+        print("### every adapter against every model\n")
+        print("| adapter | model | strength | held | would reach |\n|---|---|---|---|---|")
+        for one in suggestion["table"]:
+            print(f"| {one['adapter']} | `{one['model']}` | {one['strength']:.3f} | {one['held']:+.3f} "
+                  f"| {one['reaches']:.3f} |")
 
 
 if __name__ == "__main__":

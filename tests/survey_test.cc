@@ -3,12 +3,17 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <numbers>
+#include <numeric>
 
 #include "engine/engine.h"
 #include "engine/solve.h"
 #include "insight/findings.h"
+#include "insight/placement.h"
+#include "insight/subspaces.h"
 #include "insight/weights.h"
+#include "support/expect_error.h"
 #include "support/memory_model.h"
 #include "support/oracle.h"
 
@@ -61,8 +66,8 @@ class Family {
     for (const RecipeAdapter& adapter : recipe.adapters) {
       const MemoryAdapter& from = *loras.at(adapter.name);
       adapters.push_back(std::make_unique<MemoryAdapter>(
-          adapter.name, from.updates(),
-          static_cast<const MemoryCheckpoint&>(from.source()).data()));
+          adapter.name, from.updates(), static_cast<const MemoryCheckpoint&>(from.source()).data(),
+          bases[adapter.name]));
     }
     PlanResult made = make_plan(std::move(recipe), std::move(leaves), std::move(adapters), {});
     if (!made.problems.empty()) throw made.problems.front();
@@ -71,6 +76,7 @@ class Family {
 
   Models models;
   Loras loras;
+  std::map<std::string, std::string> bases;  // of the adapters, as their configurations name them
 
  private:
   static Values mixed(Values base, double apart, std::uint64_t seed) {
@@ -218,6 +224,217 @@ TEST(Survey, ALeafThatIsTheBase) {
   ASSERT_NE(found.find("task-vectors-cancel"), nullptr);
   EXPECT_NEAR(found.find("task-vectors-cancel")->measured[0].second, -1.0, 1e-5);
   EXPECT_EQ(survey_of(Family().plan("{{A+B}+C}")).find("leaf-is-base"), nullptr);
+}
+
+// W times 1 + 1/10 of its column.
+class Stretch final : public MapChange, public RowMap {
+ public:
+  static double factor(std::uint64_t element) {
+    return 1 + static_cast<double>(element % kColumns) / 10;
+  }
+  bool fits(const BaseTensor&) const override { return true; }
+  std::string expected() const override { return {}; }
+  std::vector<std::size_t> tensors() const override { return {}; }
+  std::uint64_t memory(const BaseTensor&) const override { return 0; }
+  bool elementwise() const override { return true; }
+  std::unique_ptr<RowMap> load(const TensorSource&, const BaseTensor&) const override {
+    return std::make_unique<Stretch>();
+  }
+  void apply(std::uint64_t first, std::span<const double> from,
+             std::span<double> to) const override {
+    for (std::size_t i = 0; i < from.size(); ++i) to[i] = from[i] * factor(first + i);
+  }
+};
+
+// Every row to the norm 1.
+class UnitRows final : public NormChange {
+ public:
+  bool fits(const BaseTensor&) const override { return true; }
+  std::string expected() const override { return {}; }
+  std::vector<std::size_t> tensors() const override { return {}; }
+  std::uint64_t memory(const BaseTensor&) const override { return 0; }
+  bool by_column(const BaseTensor&) const override { return false; }
+  std::vector<double> load(const TensorSource&) const override {
+    return std::vector<double>(kRows, 1.0);
+  }
+};
+
+TEST(Survey, MapsAndNormalisationsAreFoldsLikeOthers) {
+  Family family;
+  const auto changing = [&](UpdateKind kind, std::shared_ptr<Change> change) {
+    Update update = family.loras.at("L")->updates()[0];
+    update.kind = kind;
+    update.change = std::move(change);
+    update.scale = 1;
+    return std::make_unique<MemoryAdapter>("L", std::vector<Update>{update},
+                                           std::vector<MemoryTensor>{});
+  };
+  const Values a = family.values("A");
+  const Values b = family.values("B");
+  const auto expect = [&](const Values& changed, const std::string& key, double weight) {
+    Values delta = changed;
+    for (std::size_t i = 0; i < a.size(); ++i) delta[i] = weight * (delta[i] - a[i]);
+    const Surveyed found = survey_of(family.plan(key));
+    ASSERT_EQ(found.folds.size(), 1U) << key;
+    EXPECT_NEAR(found.folds[0].strength, std::sqrt(dot(delta, delta) / dot(a, a)), 1e-6) << key;
+    Values apart = a;
+    for (std::size_t i = 0; i < a.size(); ++i) apart[i] -= (a[i] + b[i]) / 2;
+    EXPECT_NEAR(found.folds[0].overlap,
+                dot(delta, apart) / std::sqrt(dot(delta, delta) * dot(apart, apart)), 1e-6)
+        << key;
+    EXPECT_NEAR(found.folds[0].reaches, 0.5 * weight, 1e-6) << key;
+  };
+  Values stretched = a;
+  for (std::size_t i = 0; i < a.size(); ++i) stretched[i] *= Stretch::factor(i);
+  family.loras["L"] = changing(UpdateKind::Map, std::make_shared<Stretch>());
+  expect(stretched, "{A[L]+B;linear}", 1);
+  expect(stretched, "{A[0.5*L]+B;linear}", 0.5);
+  Values unit = a;
+  for (std::uint64_t row = 0; row < kRows; ++row) {
+    double square = 0;
+    for (std::uint64_t i = 0; i < kColumns; ++i) square += std::pow(a[row * kColumns + i], 2);
+    for (std::uint64_t i = 0; i < kColumns; ++i) unit[row * kColumns + i] /= std::sqrt(square);
+  }
+  family.loras["L"] = changing(UpdateKind::Normalise, std::make_shared<UnitRows>());
+  expect(unit, "{A[L]+B;linear}", 1);
+  expect(unit, "{A[0.5*L]+B;linear}", 0.5);
+}
+
+// Spaces in the plane of two unit vectors each: equal in one direction, `angle` apart in the other.
+TEST(Subspaces, PrincipalAnglesOfKnownSpaces) {
+  const double angle = 0.3;
+  const auto c = static_cast<float>(std::cos(angle));
+  const auto s = static_cast<float>(std::sin(angle));
+  // Bases that are neither orthogonal nor of one length; the last row adds nothing.
+  const std::vector<float> a = {2, 0, 0, 0, 1, 3, 0, 0, 3, 3, 0, 0};
+  const std::vector<float> b = {5, 0, 0, 0, -2, 7 * c, 7 * s, 0};
+  const SharedSpace shared = shared_space(a, b, 4);
+  EXPECT_NEAR(shared.share, (1 + std::cos(angle) * std::cos(angle)) / 2, 1e-6);
+  EXPECT_NEAR(shared.chance, 0.5, 1e-12);
+  EXPECT_NEAR(shared.smallest, 0, 1e-3);
+  const SharedSpace apart = shared_space(std::vector<float>{0, 0, c, s}, a, 4);
+  EXPECT_NEAR(apart.share, 0, 1e-12);
+  EXPECT_NEAR(apart.smallest, std::numbers::pi / 2, 1e-6);
+  EXPECT_EQ(shared_space(std::vector<float>(4), a, 4).share, 0);
+}
+
+TEST(Subspaces, FitIsTheShareOfTheModelToThatOfChance) {
+  const std::vector<float> v = {0, 4, 0, 0};
+  EXPECT_NEAR(*space_fit(std::vector<double>{1, 1, 1, 1, 1, -1, 1, 1}, v, 4), 1, 1e-12);
+  EXPECT_NEAR(*space_fit(std::vector<double>{0, 2, 0, 0}, v, 4), 4, 1e-12);
+  EXPECT_EQ(space_fit(std::vector<double>(4), v, 4), std::nullopt);
+  EXPECT_EQ(space_fit(std::vector<double>(4, 1.0), std::vector<float>(4), 4), std::nullopt);
+}
+
+TEST(Subspaces, FindingsOfARecipe) {
+  Family family;
+  // A model whose rows lie in the input space of L.
+  const Values delta = family.delta("L");
+  Values near = family.values("B");
+  for (std::size_t i = 0; i < near.size(); ++i) near[i] = 0.2 * near[i] + delta[i];
+  family.models["B"] = {tensor(kTensor, Dtype::F32, {kRows, kColumns}, near)};
+  const Plan plan = family.plan("{A[L+K]+B}");
+  Observer silent;
+  const SubspaceSurvey spaces(plan, 2, silent);
+  Surveyed found = survey_of(plan);
+  spaces.complete(found.findings);
+  const Finding* stack = found.find("adapters-stacked");
+  ASSERT_NE(stack, nullptr);
+  const auto factor = [&](const std::string& name) {
+    const auto& source = static_cast<const MemoryCheckpoint&>(family.loras.at(name)->source());
+    const Values values = source.data()[family.loras.at(name)->updates()[0].first].values();
+    return std::vector<float>(values.begin(), values.end());
+  };
+  const SharedSpace shared = shared_space(factor("L"), factor("K"), kColumns);
+  ASSERT_EQ(stack->measured.size(), 7U);
+  EXPECT_EQ(stack->measured[4].first, "shared_inputs");
+  EXPECT_NEAR(stack->measured[4].second, shared.share, 1e-12);
+  EXPECT_NEAR(stack->measured[5].second, 4.0 / kColumns, 1e-12);
+  const Finding* fit = found.find("adapter-fits-another");
+  ASSERT_NE(fit, nullptr);
+  EXPECT_EQ(fit->adapter, "L");
+  EXPECT_EQ(fit->leaf, "B");
+}
+
+Suggestion suggestion_of(const Plan& plan) {
+  std::vector<std::size_t> same(plan.adapters.size());
+  std::iota(same.begin(), same.end(), std::size_t{0});
+  WeightSurvey weights(plan);
+  PlacementSurvey places(plan, same);
+  Observer silent;
+  survey(plan, silent, {}, [&](std::size_t program, const CellGrams& grams) {
+    weights.add(program, grams);
+    places.add(program, grams);
+  });
+  return places.suggest(weights.base());
+}
+
+TEST(Placement, TheTableAgainstPlainArithmetic) {
+  Family family;
+  const Suggestion found = suggestion_of(family.plan("{3*A[0.5*L]+B;linear}[K]"));
+  const Values a = family.values("A");
+  const Values b = family.values("B");
+  Values l = family.delta("L");
+  for (double& value : l) value *= 0.5;
+  ASSERT_EQ(found.table.size(), 6U);
+  EXPECT_EQ(found.seen_from, "");
+  const std::vector<std::string> models = {"A", "B", "{3*A+B;linear}"};
+  const std::vector<double> reaches = {0.75, 0.25, 1};
+  for (std::size_t i = 0; i < 3; ++i) {
+    Values model = a;
+    for (std::size_t e = 0; e < a.size(); ++e) {
+      model[e] = i == 0 ? a[e] : i == 1 ? b[e] : 0.75 * a[e] + 0.25 * b[e];
+    }
+    const PlacementMeasure& one = found.table[i];
+    EXPECT_EQ(one.adapter, "L");
+    EXPECT_NEAR(one.strength, std::sqrt(dot(l, l) / dot(model, model)), 1e-6);
+    EXPECT_NEAR(one.reaches, 0.5 * reaches[i], 1e-6);
+    for (std::size_t e = 0; e < a.size(); ++e) model[e] -= (a[e] + b[e]) / 2;
+    EXPECT_NEAR(one.held, dot(l, model) / dot(l, l), 1e-6);
+  }
+}
+
+TEST(Placement, AdaptersGoToPartsOfTheirOwn) {
+  Family family;
+  EXPECT_EQ(suggestion_of(family.plan("{A+B}[L]")).key, "{A+B}[L]");
+  EXPECT_EQ(suggestion_of(family.plan("{A[L]+{B+C}}")).key, "A{B+C}[L]");
+  const std::string both = suggestion_of(family.plan("({A[L+K]+B})")).key;
+  EXPECT_TRUE(both == "({A[L]+B[K]})" || both == "({A[K]+B[L]})") << both;
+  const Suggestion uneven = suggestion_of(family.plan("{{A+B}+C}[L+K]"));
+  EXPECT_EQ(uneven.chosen.size(), 2U);
+  EXPECT_EQ(uneven.chosen[0].model, "{A+B}");
+  EXPECT_EQ(uneven.chosen[1].model, "C");
+  EXPECT_EQ(suggestion_of(family.plan("A[K][0.5*L]")).key, "A[K+0.5*L]");
+}
+
+TEST(Placement, AModelThatHasItAlreadyIsLeftAlone) {
+  Family family;
+  Values with_l = family.values("A");
+  const Values delta = family.delta("L");
+  for (std::size_t i = 0; i < delta.size(); ++i) with_l[i] += delta[i];
+  family.models["B"] = {tensor(kTensor, Dtype::F32, {kRows, kColumns}, with_l)};
+  const Suggestion found = suggestion_of(family.plan("{A[K]+B[L]}"));
+  EXPECT_EQ(found.key, "{A[L]+B[K]}");
+  const auto row = std::find_if(found.table.begin(), found.table.end(), [](const auto& one) {
+    return one.adapter == "L" && one.model == "B";
+  });
+  EXPECT_NEAR(row->held, 0.5, 1e-5);  // seen from the mean, which has half of it
+}
+
+TEST(Placement, AnAdapterStaysWithTheModelItWasTrainedOn) {
+  Family family;
+  family.bases = {{"L", "somebody/B"}, {"K", "A"}};
+  EXPECT_EQ(suggestion_of(family.plan("{A+B}[L+K]")).key, "{A[K]+B[L]}");
+  family.bases = {{"L", "A"}, {"K", "somebody/b"}};
+  EXPECT_EQ(suggestion_of(family.plan("{A+B}[L+K]")).key, "{A[L]+B[K]}");
+  family.bases = {{"L", "A"}, {"K", "Elsewhere"}};
+  EXPECT_EQ(suggestion_of(family.plan("{A+B}[L+K]")).key, "{A[L]+B[K]}");
+}
+
+TEST(Placement, NothingToPlaceIsAnError) {
+  Family family;
+  expect_error(error_of([&] { suggestion_of(family.plan("{A+B}")); }), ErrorCode::BadUsage,
+               "folds no adapter", "{A+B}[L+K]");
 }
 
 TEST(RecipeFindings, AdaptersThatComeTwice) {

@@ -48,6 +48,9 @@ struct FoldMeasure {
   double overlap = 0.0;   // cosine between what it adds and what sets that model apart from the
                           // mean of all models of the recipe
   double reaches = 0.0;   // its weight in the result; 1: as folded into the whole with weight 1
+  // How much of the models below lies in the adapter's input space, to a random space of its rank;
+  // none where it has no low-rank update of a plain weight.
+  std::optional<double> fit;
   std::uint64_t tensors = 0;
 };
 
@@ -61,11 +64,32 @@ struct NodeMeasure {
   double largest = 0.0;
 };
 
+// An adapter against a model of the recipe, which is taken without any fold, over all tensors that
+// the adapter changes and that were measured.
+struct PlacementMeasure {
+  std::string adapter;
+  std::string model;      // canonical key: a leaf, or a part that the recipe merges
+  double strength = 0.0;  // norm of what the adapter adds / norm of the model
+  double held = 0.0;     // how many times over the model has that already: what sets it apart (from
+                         // Suggestion::seen_from) projected onto it
+  double reaches = 0.0;  // weight in the result if it were folded there
+};
+
+// Where each adapter would have the largest effect at the least overlap, by measurements of weights
+// alone.
+struct Suggestion {
+  std::string seen_from;  // the model that is the base of the others; empty: their mean
+  std::vector<PlacementMeasure> table;   // every adapter against every model
+  std::vector<PlacementMeasure> chosen;  // where the key folds each, in its order
+  std::string key;                       // ready to use
+};
+
 struct CheckReport {
   std::string key;                // canonical
   std::vector<Finding> findings;  // errors first, then warnings, then notes
   std::vector<FoldMeasure> folds;
   std::vector<NodeMeasure> nodes;
+  std::optional<Suggestion> suggestion;
   std::uint64_t tensors = 0;     // of the output
   std::uint64_t measured = 0;    // of them
   std::uint64_t bytes_read = 0;  // to measure
@@ -78,6 +102,7 @@ struct CheckReport {
 struct CheckOptions {
   bool headers_only = false;          // measure nothing
   std::optional<std::size_t> layers;  // measure this many layers, evenly spread; default all
+  bool suggest = false;               // look for a better place for every adapter
 };
 
 // Throws only where no recipe can be made at all (a key that does not parse, names that are not

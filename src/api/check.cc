@@ -12,6 +12,8 @@
 #include "api/requests.h"
 #include "engine/engine.h"
 #include "insight/findings.h"
+#include "insight/placement.h"
+#include "insight/subspaces.h"
 #include "insight/weights.h"
 
 namespace thorns {
@@ -55,6 +57,13 @@ void complete_repeated(const Recipe& recipe, const std::vector<std::size_t>& sam
   }
 }
 
+// As many threads as the ceiling has room for: each holds the factors of a tensor.
+std::size_t subspace_threads(const Plan& plan) {
+  const std::uint64_t each = plan.memory.factors + SubspaceSurvey::kRowBytes;
+  const std::uint64_t room = (plan.memory.ceiling - plan.memory.fixed) / each;
+  return static_cast<std::size_t>(std::clamp<std::uint64_t>(room, 1, plan.threads));
+}
+
 void append(std::vector<Finding>& to, std::vector<Finding> more) {
   std::move(more.begin(), more.end(), std::back_inserter(to));
 }
@@ -76,7 +85,9 @@ const char* to_string(Severity severity) {
 CheckReport check(const MergeOptions& options, const CheckOptions& check_options,
                   Observer& observer) {
   Disk& disk = real_disk();
-  PlanResult made = make_plan(disk, bind(disk, options), plan_options(options));
+  PlanOptions settings = plan_options(options);
+  settings.findings = true;
+  PlanResult made = make_plan(disk, bind(disk, options), settings);
   Plan& plan = made.plan;
   CheckReport report;
   report.key = plan.recipe.key;
@@ -97,14 +108,23 @@ CheckReport check(const MergeOptions& options, const CheckOptions& check_options
   if (made.problems.empty() && !check_options.headers_only) {
     if (check_options.layers) keep_layers(plan.programs, *check_options.layers);
     WeightSurvey weights(plan);
+    std::optional<PlacementSurvey> places;
+    if (check_options.suggest) places.emplace(plan, same);
     try {
-      report.bytes_read =
-          survey(plan, observer, {options.allow_nonfinite},
-                 [&](std::size_t program, const CellGrams& grams) { weights.add(program, grams); });
+      report.bytes_read = survey(plan, observer, {options.allow_nonfinite},
+                                 [&](std::size_t program, const CellGrams& grams) {
+                                   weights.add(program, grams);
+                                   if (places) places->add(program, grams);
+                                 });
+      const SubspaceSurvey spaces(plan, subspace_threads(plan), observer);
+      if (places) report.suggestion = places->suggest(weights.base());
       report.folds = weights.folds();
+      const std::vector<std::size_t> nodes = weights.fold_nodes();
+      for (std::size_t i = 0; i < nodes.size(); ++i) report.folds[i].fit = spaces.fit(nodes[i]);
       report.nodes = weights.nodes();
       complete_repeated(plan.recipe, same, report.folds, report.findings);
       append(report.findings, weights.findings());
+      spaces.complete(report.findings);
     } catch (const Error& error) {
       if (error.code() != ErrorCode::NonFinite) throw;
       report.findings.push_back(refused(error));

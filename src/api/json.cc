@@ -56,6 +56,10 @@ Json error_fields(const Error& error) {
           {"where", std::visit(PlaceFields{}, error.where())}};
 }
 
+Json optional_number(const std::optional<double>& value) {
+  return value ? Json(*value) : Json(nullptr);
+}
+
 Json parameter_fields(const MethodParameter& parameter) {
   return {{"name", parameter.name},
           {"type", parameter.type},
@@ -155,17 +159,31 @@ Json finding_fields(const Finding& finding) {
 }
 
 Json fold_measure_fields(const FoldMeasure& fold) {
-  return {{"adapter", fold.adapter}, {"model", fold.model},     {"strength", fold.strength},
-          {"overlap", fold.overlap}, {"reaches", fold.reaches}, {"tensors", fold.tensors}};
+  return {{"adapter", fold.adapter},          {"model", fold.model},
+          {"strength", fold.strength},        {"overlap", fold.overlap},
+          {"fit", optional_number(fold.fit)}, {"reaches", fold.reaches},
+          {"tensors", fold.tensors}};
+}
+
+Json placement_fields(const PlacementMeasure& one) {
+  return {{"adapter", one.adapter},
+          {"model", one.model},
+          {"strength", one.strength},
+          {"held", one.held},
+          {"reaches", one.reaches}};
+}
+
+Json suggestion_fields(const std::optional<Suggestion>& suggestion) {
+  if (!suggestion) return nullptr;
+  return {{"seen_from", suggestion->seen_from},
+          {"table", list_of(suggestion->table, placement_fields)},
+          {"chosen", list_of(suggestion->chosen, placement_fields)},
+          {"key", suggestion->key}};
 }
 
 Json node_measure_fields(const NodeMeasure& node) {
   return {{"key", node.key},           {"tensors", node.tensors}, {"fell_back", node.fell_back},
           {"smallest", node.smallest}, {"median", node.median},   {"largest", node.largest}};
-}
-
-Json optional_number(const std::optional<double>& value) {
-  return value ? Json(*value) : Json(nullptr);
 }
 
 Json tensor_diff_fields(const TensorDiff& tensor) {
@@ -303,6 +321,7 @@ std::string to_json(const CheckReport& report) {
                                      {"findings", list_of(report.findings, finding_fields)},
                                      {"folds", list_of(report.folds, fold_measure_fields)},
                                      {"nodes", list_of(report.nodes, node_measure_fields)},
+                                     {"suggestion", suggestion_fields(report.suggestion)},
                                      {"tensors", report.tensors},
                                      {"measured", report.measured},
                                      {"bytes_read", report.bytes_read}});

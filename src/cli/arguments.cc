@@ -287,6 +287,11 @@ std::unique_ptr<VerbParser> check_parser() {
       [arguments](const std::string& value) {
         arguments->check.layers = count_value("--sample", value);
       });
+  table.flag("--suggest",
+             "Hold every adapter against every model of the recipe, and print the key that gives "
+             "each the largest effect at the least overlap. A measurement of weights, no promise "
+             "of quality. Default: off.",
+             arguments->check.suggest);
   table.flag("--allow-nonfinite",
              "Take NaN and Inf for 0 and go on. Default: the first one is a finding and ends the "
              "measurement.",
@@ -307,6 +312,9 @@ std::unique_ptr<VerbParser> check_parser() {
     }
     if (arguments->check.headers_only && arguments->check.layers) {
       refuse("`--headers` measures nothing and excludes `--sample`");
+    }
+    if (arguments->check.headers_only && arguments->check.suggest) {
+      refuse("`--headers` measures nothing and excludes `--suggest`");
     }
     refuse_both_volumes(arguments->talk);
     return *arguments;
@@ -496,7 +504,9 @@ const std::vector<Verb>& verbs() {
         "  Is something wrong with this key?\n"
         "    thorns check \"{A[LoraOne+LoraTwo]+B}\" --path models --path loras\n\n"
         "  The same from headers and cards alone, in a moment:\n"
-        "    thorns check recipe.yaml --headers\n"},
+        "    thorns check recipe.yaml --headers\n\n"
+        "  Where would each adapter do most?\n"
+        "    thorns check \"{A+B}[LoraOne+LoraTwo]\" --path models --path loras --suggest\n"},
        check_parser},
       {"diff",
        {"diff A B", "how two checkpoints differ, tensor by tensor",

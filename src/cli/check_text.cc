@@ -63,20 +63,22 @@ std::string more_line(std::size_t count, std::size_t shown) {
 std::string folds_text(const CheckReport& report, std::size_t width, bool verbose) {
   if (report.folds.empty()) return {};
   std::vector<std::vector<std::string>> rows = {
-      {"adapter", "strength", "overlap", "reaches", "folded into"}};
+      {"adapter", "strength", "overlap", "fit", "reaches", "folded into"}};
   const std::size_t shown =
       verbose ? report.folds.size() : std::min(kShownRows, report.folds.size());
   for (std::size_t i = 0; i < shown; ++i) {
     const FoldMeasure& fold = report.folds[i];
     rows.push_back({shorten(printable_line(fold.adapter), kNameWidth),
                     fmt::format("{:.3f}", fold.strength), fmt::format("{:+.3f}", fold.overlap),
+                    fold.fit ? fmt::format("{:.2f}", *fold.fit) : "-",
                     fmt::format("{:.3f}", fold.reaches), printable_line(fold.model)});
   }
-  return "\nAdapters\n" + table(rows, {false, true, true, true, false}, width, 2) +
+  return "\nAdapters\n" + table(rows, {false, true, true, true, true, false}, width, 2) +
          more_line(report.folds.size(), shown) +
          wrap(
              "strength: norm of what it adds to that of the model; overlap: cosine with what sets "
-             "the model apart from the mean of all models; reaches: its weight in the result",
+             "the model apart from the mean of all models; fit: how much of the model lies in its "
+             "input space, to a random one; reaches: its weight in the result",
              width, 2);
 }
 
@@ -95,6 +97,44 @@ std::string nodes_text(const CheckReport& report, std::size_t width, bool verbos
          more_line(report.nodes.size(), shown);
 }
 
+std::vector<std::string> placement_row(const PlacementMeasure& one, bool named) {
+  return {named ? shorten(printable_line(one.adapter), kNameWidth) : std::string(),
+          fmt::format("{:.3f}", one.strength), fmt::format("{:+.3f}", one.held),
+          fmt::format("{:.3f}", one.reaches), printable_line(one.model)};
+}
+
+std::string suggestion_text(const CheckReport& report, std::size_t width) {
+  if (!report.suggestion) return {};
+  const Suggestion& suggestion = *report.suggestion;
+  const std::vector<bool> right = {false, true, true, true, false};
+  std::vector<std::vector<std::string>> rows = {
+      {"adapter", "strength", "held", "reaches", "model"}};
+  for (const PlacementMeasure& one : suggestion.table) {
+    const bool first = rows.size() == 1 || one.adapter != suggestion.table[rows.size() - 2].adapter;
+    rows.push_back(placement_row(one, first));
+  }
+  std::string text =
+      "\nEvery adapter against every model, without what is folded into it\n" +
+      table(rows, right, width, 2) +
+      wrap(fmt::format("held: how many times over the model has already what the adapter "
+                       "adds, seen from {}; reaches: its weight in the result if it were "
+                       "folded there",
+                       suggestion.seen_from.empty()
+                           ? "the mean of all models"
+                           : "`" + printable_line(suggestion.seen_from) + "`"),
+           width, 2);
+  rows = {{"adapter", "strength", "held", "reaches", "folded into"}};
+  for (const PlacementMeasure& one : suggestion.chosen) rows.push_back(placement_row(one, true));
+  // The key is not wrapped: it is there to be copied.
+  return text + "\nSuggested\n" + table(rows, right, width, 2) + "\n  " +
+         printable_line(suggestion.key) + "\n\n" +
+         wrap(
+             "This places each adapter where most of it survives the merges and the model has "
+             "least of it. It is a measurement of weights and no promise of quality: only answers "
+             "tell which key is better.",
+             width, 2);
+}
+
 }  // namespace
 
 std::string check_text(const CheckReport& report, std::size_t width, bool verbose) {
@@ -103,6 +143,7 @@ std::string check_text(const CheckReport& report, std::size_t width, bool verbos
   for (const Finding& finding : report.findings) text += "\n" + finding_text(finding, width);
   text += folds_text(report, width, verbose);
   text += nodes_text(report, width, verbose);
+  text += suggestion_text(report, width);
   text += "\n" + count_line(report);
   if (report.measured > 0) {
     text +=

@@ -15,11 +15,7 @@ namespace {
 
 using Vector = std::vector<double>;  // coefficients over the operands
 
-// A node: its coefficients in every cell of the blocks that it has.
-struct Point {
-  std::vector<bool> present;  // by block
-  Vector values;              // cells x operands
-};
+using Point = NodePoint;
 
 class Solver {
  public:
@@ -52,7 +48,8 @@ class Solver {
     solution_.norm = std::sqrt(std::max(0.0, square));
     for (std::size_t i = 0; i < n_; ++i) solution_.distances.push_back(distance(i));
     solution_.last = last_step();
-    solution_.coefficients = std::move(points_.back().values);
+    solution_.coefficients = points_.back().values;
+    solution_.points = std::move(points_);
     return std::move(solution_);
   }
 

@@ -28,12 +28,19 @@ struct LastStep {
   std::vector<double> coefficients;  // of the result: of the operands, then of `models`
 };
 
+// A node in the span of the operands.
+struct NodePoint {
+  std::vector<bool> present;   // by block: whether the node has it
+  std::vector<double> values;  // cells x operands; 0 in blocks that it lacks
+};
+
 struct Solution {
   std::vector<double> coefficients;  // per cell, of the program's operands
   double norm = 0.0;                 // of the weighted sum
   std::vector<double> distances;     // from it to every operand, as in TensorFacts
   std::vector<NodeFacts> nodes;      // one per method node, in program order
   LastStep last;                     // no models where it is no step of a tool, or by lines
+  std::vector<NodePoint> points;     // one per node
 };
 
 // The inner product of two nodes with coefficient vectors x and y in a cell is x^T G y, so every

@@ -19,6 +19,10 @@ std::vector<Finding> recipe_findings(const Recipe& recipe,
 // only the files of adapters whose headers are alike.
 std::vector<std::size_t> same_adapters(const Plan& plan);
 
+// Leaves that an adapter's configuration names as the model it was trained on, by the last part of
+// their names. The plan's leaves and adapters must be open.
+std::vector<std::size_t> trained_on(const Plan& plan, std::size_t adapter);
+
 // From configurations, tokenizers and model cards. The plan's leaves and adapters must be open.
 std::vector<Finding> input_findings(Disk& disk, const Plan& plan);
 

@@ -352,28 +352,19 @@ class InputFindings {
     return leaves;
   }
 
-  bool is_named(std::size_t leaf, const std::string& base) const {
-    const RecipeLeaf& named = plan_.recipe.leaves[leaf];
-    const std::string plain = plain_name(base);
-    return !plain.empty() && (plain == plain_name(named.name) || plain == plain_name(named.where) ||
-                              plain == plain_name(named.path));
-  }
-
   void check_bases() {
     for (std::size_t a = 0; a < plan_.adapters.size(); ++a) {
       const std::string& base = plan_.adapters[a]->base_model();
       if (base.empty()) continue;
       const std::set<std::size_t> targets = folded_into(a);
-      if (std::any_of(targets.begin(), targets.end(),
-                      [&](std::size_t leaf) { return is_named(leaf, base); })) {
+      const std::vector<std::size_t> named = trained_on(plan_, a);
+      if (std::any_of(named.begin(), named.end(),
+                      [&](std::size_t leaf) { return targets.contains(leaf); })) {
         continue;
       }
       std::vector<std::string> names;
       for (const std::size_t leaf : targets) names.push_back("`" + name_of(leaf) + "`");
-      std::optional<std::size_t> elsewhere;
-      for (std::size_t i = 0; i < plan_.leaves.size(); ++i) {
-        if (is_named(i, base)) elsewhere = i;
-      }
+      const bool elsewhere = !named.empty();
       const RecipeAdapter& adapter = plan_.recipe.adapters[a];
       Finding finding{
           "adapter-base-differs", elsewhere ? Severity::Warning : Severity::Note,
@@ -381,7 +372,7 @@ class InputFindings {
                       base_name(base), list_text(names, 4)),
           elsewhere ? fmt::format("`{}` is another model of this key; fold it there unless this "
                                   "is meant",
-                                  name_of(*elsewhere))
+                                  name_of(named.back()))
                     : "shapes fit; an adapter does best on fine-tunes of its own base",
           adapter.span};
       finding.adapter = adapter.name;
@@ -427,6 +418,19 @@ bool same_content(const TensorSource& a, const TensorSource& b) {
 }
 
 }  // namespace
+
+std::vector<std::size_t> trained_on(const Plan& plan, std::size_t adapter) {
+  const std::string plain = plain_name(plan.adapters[adapter]->base_model());
+  std::vector<std::size_t> leaves;
+  for (std::size_t i = 0; i < plan.recipe.leaves.size() && !plain.empty(); ++i) {
+    const RecipeLeaf& leaf = plan.recipe.leaves[i];
+    if (plain == plain_name(leaf.name) || plain == plain_name(leaf.where) ||
+        plain == plain_name(leaf.path)) {
+      leaves.push_back(i);
+    }
+  }
+  return leaves;
+}
 
 std::vector<Finding> input_findings(Disk& disk, const Plan& plan) {
   return InputFindings(disk, plan).run();

@@ -8,7 +8,7 @@
 
 #include "base/text.h"
 #include "insight/brief.h"
-#include "insight/points.h"
+#include "insight/measured_span.h"
 #include "kernel/kernels.h"
 
 namespace thorns {
@@ -49,31 +49,6 @@ WeightSurvey::WeightSurvey(const Plan& plan)
   }
 }
 
-namespace {
-
-// The n x n inner products over the first block, in which all operands have a part.
-std::vector<double> first_block(const Program& program, const CellGrams& grams) {
-  const std::size_t n = grams.operands;
-  std::vector<double> full(n * n, 0.0);
-  for (std::size_t cell = 0; cell < program.cells_before(1); ++cell) {
-    for (std::size_t i = 0; i < n; ++i) {
-      for (std::size_t j = i; j < n; ++j) full[i * n + j] += grams.of(cell)[pair_index(i, j, n)];
-    }
-  }
-  for (std::size_t i = 0; i < n; ++i) {
-    for (std::size_t j = 0; j < i; ++j) full[i * n + j] = full[j * n + i];
-  }
-  return full;
-}
-
-// Whether every node is a sum or a blend, so that what a fold adds is one vector.
-bool is_span(const Program& program) {
-  return std::all_of(program.nodes.begin(), program.nodes.end(),
-                     [](const ProgramNode& node) { return node.sum || node.method; });
-}
-
-}  // namespace
-
 void WeightSurvey::add(std::size_t program, const CellGrams& grams) {
   const Program& made = plan_.programs[program];
   const Solution solution = solve(made, grams);
@@ -82,12 +57,12 @@ void WeightSurvey::add(std::size_t program, const CellGrams& grams) {
     if (!node.angle) continue;
     angles_[node.recipe_node].push_back({*node.angle, made.shape.size() > 1, node.fell_back});
   }
-  const std::vector<double> gram = first_block(made, grams);
-  add_leaves(made, gram);
-  if (is_span(made)) add_folds(made, gram, solution);
+  const MeasuredSpan span(made, grams, solution);
+  add_leaves(made, span);
+  add_folds(made, span, solution.norm);
 }
 
-void WeightSurvey::add_leaves(const Program& program, std::span<const double> gram) {
+void WeightSurvey::add_leaves(const Program& program, const MeasuredSpan& span) {
   const std::size_t n = program.operands.size();
   std::vector<std::size_t> operand_of(plan_.leaves.size(), n);
   for (std::size_t i = 0; i < n; ++i) {
@@ -98,75 +73,60 @@ void WeightSurvey::add_leaves(const Program& program, std::span<const double> gr
   // Only tensors that all leaves take part in, so that the sums are of the same vectors.
   if (std::find(operand_of.begin(), operand_of.end(), n) != operand_of.end()) return;
   for (std::size_t i = 0; i < operand_of.size(); ++i) {
+    const MeasuredSpan::Vector leaf = span.operand(operand_of[i]);
     for (std::size_t j = 0; j < operand_of.size(); ++j) {
-      leaf_products_[i * operand_of.size() + j] += gram[operand_of[i] * n + operand_of[j]];
+      leaf_products_[i * operand_of.size() + j] += span.product(leaf, span.operand(operand_of[j]));
     }
   }
 }
 
-void WeightSurvey::add_folds(const Program& program, std::span<const double> gram,
-                             const Solution& solution) {
-  const std::vector<Point> points = node_points(program, solution.nodes);
-  const std::vector<double> shares = node_shares(program, solution.nodes);
-  const std::size_t n = program.operands.size();
-  Point mean(n, 0.0);
+void WeightSurvey::add_folds(const Program& program, const MeasuredSpan& span, double norm) {
+  const std::vector<double> shares = span.shares();
+  MeasuredSpan::Vector mean = span.zero();
   double leaves = 0;
-  for (const Operand& operand : program.operands) leaves += operand.adapter == nullptr ? 1 : 0;
-  for (std::size_t i = 0; i < n; ++i) {
-    if (program.operands[i].adapter == nullptr) mean[i] = 1 / leaves;
+  for (std::size_t i = 0; i < program.operands.size(); ++i) {
+    if (program.operands[i].adapter != nullptr) continue;
+    MeasuredSpan::add(mean, 1, span.operand(i));
+    ++leaves;
   }
-
-  struct Delta {
-    Point added;
-    std::size_t base = 0;  // node
-    std::size_t last = 0;  // node
-  };
-  std::map<std::size_t, Delta> deltas;  // by recipe node
-  for (std::size_t k = 0; k < program.nodes.size(); ++k) {
-    const auto& sum = program.nodes[k].sum;
-    if (!sum || !std::holds_alternative<FoldNode>(plan_.recipe.nodes[sum->recipe_node].node))
-      continue;
-    const auto base = std::find_if(sum->terms.begin(), sum->terms.end(),
-                                   [](const SumNode::Term& term) { return !term.is_operand; });
-    if (base == sum->terms.end()) continue;  // replaced whole: nothing is added to anything
-    const auto [at, is_new] =
-        deltas.try_emplace(sum->recipe_node, Delta{Point(n, 0.0), base->index, k});
-    for (std::size_t i = 0; i < n; ++i)
-      at->second.added[i] += points[k][i] - points[base->index][i];
-    at->second.last = k;
-  }
-  const double result = solution.norm * solution.norm;
-  for (const auto& [fold, delta] : deltas) {
-    FoldSums& sums = folds_[fold];
-    const double square = inner_product(delta.added, delta.added, gram);
-    const Point& model = points[delta.base];
-    Point apart = model;
-    for (std::size_t i = 0; i < n; ++i) apart[i] -= mean[i];
-    const double share = shares[delta.last];
+  std::map<std::size_t, MeasuredSpan::Added> deltas;  // by recipe node
+  for (std::size_t node = 0; node < plan_.recipe.nodes.size(); ++node) {
+    const auto* fold = std::get_if<FoldNode>(&plan_.recipe.nodes[node].node);
+    if (fold == nullptr) continue;
+    auto added = span.added_by(node);
+    if (!added) continue;
+    FoldSums& sums = folds_[node];
+    const double square = span.product(added->delta, added->delta);
+    const MeasuredSpan::Vector model = span.node(added->model);
+    MeasuredSpan::Vector apart = model;
+    MeasuredSpan::add(apart, -1 / leaves, mean);
+    const double share = shares[added->last];
     sums.delta += square;
-    sums.model += inner_product(model, model, gram);
-    sums.apart += inner_product(apart, apart, gram);
-    sums.cross += inner_product(delta.added, apart, gram);
-    sums.reach += square * share * std::get<FoldNode>(plan_.recipe.nodes[fold].node).weight;
+    sums.model += span.product(model, model);
+    sums.apart += span.product(apart, apart);
+    sums.cross += span.product(added->delta, apart);
+    sums.reach += square * share * fold->weight;
     sums.effect += square * share * share;
-    sums.result += result;
+    sums.result += norm * norm;
     ++sums.tensors;
+    deltas.emplace(node, std::move(*added));
   }
   for (std::size_t s = 0; s < stacks_.size(); ++s) {
     const std::vector<std::size_t>& folds = stacks_[s].folds;
     bool touched = false;
     for (std::size_t i = 0; i < folds.size(); ++i) {
+      const auto a = deltas.find(folds[i]);
+      if (a == deltas.end()) continue;
+      if (!touched) {
+        const MeasuredSpan::Vector model = span.node(a->second.model);
+        stack_sums_[s].model += span.product(model, model);
+      }
+      touched = true;
       for (std::size_t j = 0; j < folds.size(); ++j) {
-        const auto a = deltas.find(folds[i]);
         const auto b = deltas.find(folds[j]);
-        if (a == deltas.end() || b == deltas.end()) continue;
+        if (b == deltas.end()) continue;
         stack_sums_[s].products[i * folds.size() + j] +=
-            inner_product(a->second.added, b->second.added, gram);
-        if (!touched) {
-          const Point& model = points[a->second.base];
-          stack_sums_[s].model += inner_product(model, model, gram);
-        }
-        touched = true;
+            span.product(a->second.delta, b->second.delta);
       }
     }
   }
@@ -179,8 +139,14 @@ std::vector<FoldMeasure> WeightSurvey::folds() const {
     list.push_back({plan_.recipe.adapters[fold.adapter].name, plan_.recipe.nodes[fold.model].key,
                     root(ratio(sums.delta, sums.model)),
                     ratio(sums.cross, root(sums.delta) * root(sums.apart)),
-                    ratio(sums.reach, sums.delta), sums.tensors});
+                    ratio(sums.reach, sums.delta), std::nullopt, sums.tensors});
   }
+  return list;
+}
+
+std::vector<std::size_t> WeightSurvey::fold_nodes() const {
+  std::vector<std::size_t> list;
+  for (const auto& [node, sums] : folds_) list.push_back(node);
   return list;
 }
 
@@ -347,8 +313,7 @@ void WeightSurvey::find_nodes(std::vector<Finding>& findings) const {
   }
 }
 
-// A leaf from which all others differ independently.
-std::optional<std::size_t> WeightSurvey::likely_base() const {
+std::optional<std::size_t> WeightSurvey::base() const {
   const std::size_t n = plan_.leaves.size();
   if (n < 3) return std::nullopt;
   for (std::size_t b = 0; b < n; ++b) {
@@ -387,7 +352,7 @@ void WeightSurvey::find_leaves(std::vector<Finding>& findings) const {
       findings.push_back(std::move(finding));
     }
   }
-  const auto base = likely_base();
+  const auto base = this->base();
   if (!base) return;
   Finding finding{
       "leaf-is-base", Severity::Note,

@@ -7,10 +7,10 @@
 #include <cstddef>
 #include <map>
 #include <optional>
-#include <span>
 #include <vector>
 
 #include "engine/solve.h"
+#include "insight/measured_span.h"
 #include "insight/stacks.h"
 #include "plan/plan.h"
 #include "thorns/check.h"
@@ -26,9 +26,12 @@ class WeightSurvey {
   void add(std::size_t program, const CellGrams& grams);
 
   std::uint64_t tensors() const { return tensors_; }
-  std::vector<FoldMeasure> folds() const;
+  std::vector<FoldMeasure> folds() const;       // without `fit`
+  std::vector<std::size_t> fold_nodes() const;  // of the same, in Recipe::nodes
   std::vector<NodeMeasure> nodes() const;
   std::vector<Finding> findings() const;
+  // A leaf from which all others differ independently, where there is one of three or more.
+  std::optional<std::size_t> base() const;
 
  private:
   struct FoldSums {
@@ -51,13 +54,12 @@ class WeightSurvey {
     bool fell_back = false;
   };
 
-  void add_leaves(const Program& program, std::span<const double> gram);
-  void add_folds(const Program& program, std::span<const double> gram, const Solution& solution);
+  void add_leaves(const Program& program, const MeasuredSpan& span);
+  void add_folds(const Program& program, const MeasuredSpan& span, double norm);
   void find_folds(std::vector<Finding>& findings) const;
   void find_stacks(std::vector<Finding>& findings) const;
   void find_nodes(std::vector<Finding>& findings) const;
   void find_leaves(std::vector<Finding>& findings) const;
-  std::optional<std::size_t> likely_base() const;
   double leaf_product(std::size_t i, std::size_t j) const {
     return leaf_products_[i * plan_.leaves.size() + j];
   }

@@ -154,11 +154,11 @@ class Builder {
       }
       case UpdateKind::Map:
         operand.update = &update;
-        return add_map(base, operand);
+        return add_map(index, base, operand);
       case UpdateKind::Normalise:
         break;
     }
-    return add_norm(base, operand, update);
+    return add_norm(index, base, operand, update);
   }
 
   static void set_stored(Operand& operand, const TensorSource& source, std::size_t tensor) {
@@ -176,7 +176,7 @@ class Builder {
     throw Error(ErrorCode::Unsupported, what, TensorPlace{program_.tensor}, hint);
   }
 
-  std::size_t add_map(std::size_t base, Operand image) {
+  std::size_t add_map(std::size_t index, std::size_t base, Operand image) {
     const auto& change = static_cast<const MapChange&>(*image.update->change);
     if (!change.elementwise()) {
       if (image.base.columns() > kMostGrain) {
@@ -190,6 +190,7 @@ class Builder {
     node.model = base;
     node.update = image.update;
     node.label = image.label;
+    node.recipe_node = index;
     for (const std::size_t from : operands_below(base)) {
       image.mapped = from;
       image.elements = program_.operands[from].elements;
@@ -201,7 +202,8 @@ class Builder {
     return push(std::move(made));
   }
 
-  std::size_t add_norm(std::size_t base, const Operand& operand, const Update& update) {
+  std::size_t add_norm(std::size_t index, std::size_t base, const Operand& operand,
+                       const Update& update) {
     const auto& change = static_cast<const NormChange&>(*update.change);
     const Lines axis = change.by_column(operand.base) ? Lines::Columns : Lines::Rows;
     if (program_.lines != Lines::None && program_.lines != axis) refuse_axes(operand.label);
@@ -212,7 +214,7 @@ class Builder {
     }
     program_.lines = axis;
     ProgramNode made;
-    made.norm = NormNode{base, operand.adapter, &update, operand.label};
+    made.norm = NormNode{base, operand.adapter, &update, operand.label, index};
     return push(std::move(made));
   }
 

@@ -56,6 +56,14 @@ std::uint64_t sums_bytes(const Program& program) {
          (pairs + n * (program.nodes.size() + 2) + 2) * sizeof(double);
 }
 
+// The vectors in a program's span that findings are computed from (insight/): those of all nodes,
+// as solved and solved anew without folds, what every fold adds, and some to work with.
+std::uint64_t findings_bytes(const Program& program) {
+  const std::uint64_t vectors = 4 * program.nodes.size() + 8;
+  return program.cells_before(program.blocks.size()) * program.operands.size() * vectors *
+         sizeof(double);
+}
+
 // What the engine holds of a program's updates: factors as float32, the second also packed, and the
 // stored bytes they are converted from; and whatever the others load.
 std::uint64_t factor_bytes(const Program& program) {
@@ -93,13 +101,13 @@ Needs needs_of(const Plan& plan, std::size_t threads) {
   std::uint64_t inputs = 0;
   for (const auto& leaf : plan.leaves) inputs += leaf->tensors().size();
   for (const auto& adapter : plan.adapters) inputs += adapter->source().tensors().size();
-  needs.fixed = kProcess + inputs * kPerInputTensor + plan.programs.size() * kPerOutputTensor;
+  needs.fixed = resting_memory(inputs) + plan.programs.size() * kPerOutputTensor;
   std::uint64_t sums = 0;
   std::uint64_t per_thread = 0;
   for (const Program& program : plan.programs) {
     needs.factors = std::max(needs.factors, factor_bytes(program));
     per_thread = std::max(per_thread, scratch_bytes(program));
-    sums = std::max(sums, sums_bytes(program));
+    sums = std::max(sums, sums_bytes(program) + (plan.findings ? findings_bytes(program) : 0));
     needs.widest_input = std::max(needs.widest_input, program.stored_width());
     needs.padding = std::max<std::uint64_t>(needs.padding, kAlignment * program.operands.size());
     needs.widest_output = std::max<std::uint64_t>(needs.widest_output, size_of(program.dtype));
@@ -124,6 +132,10 @@ std::uint64_t total(const Needs& needs, std::uint64_t slot, std::uint64_t slots,
 }
 
 }  // namespace
+
+std::uint64_t resting_memory(std::uint64_t input_tensors) {
+  return kProcess + input_tensors * kPerInputTensor;
+}
 
 std::size_t reader_threads(std::size_t threads) { return std::clamp<std::size_t>(threads, 1, 4); }
 

@@ -36,6 +36,10 @@ std::uint64_t kept_tiles(const Program& program, const MemoryPlan& memory);
 // Bytes that the second sweep has to read again.
 std::uint64_t reread_bytes(const Program& program, const MemoryPlan& memory);
 
+// What the process holds besides its buffers: program, libraries, and the headers of inputs with
+// that many tensors in all. An upper estimate, bytes.
+std::uint64_t resting_memory(std::uint64_t input_tensors);
+
 // How many threads read ahead, where `threads` compute.
 std::size_t reader_threads(std::size_t threads);
 

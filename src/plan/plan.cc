@@ -340,6 +340,7 @@ PlanResult make_plan(Recipe recipe, std::vector<std::unique_ptr<Checkpoint>> lea
   plan.leaves = std::move(leaves);
   plan.adapters = std::move(adapters);
   plan.threads = std::max<std::size_t>(1, options.threads);
+  plan.findings = options.findings;
   keep_warnings(plan);
   Workshop workshop;
   attempt(problems, [&] {

@@ -70,6 +70,7 @@ struct MapNode {
   std::vector<Image> images;  // of every operand that the model may have
   const Update* update = nullptr;
   std::string label;
+  std::size_t recipe_node = 0;  // the fold, in Recipe::nodes
 };
 // Every line of a node scaled to a norm of its own (Program::lines).
 struct NormNode {
@@ -77,12 +78,20 @@ struct NormNode {
   const Adapter* adapter = nullptr;
   const Update* update = nullptr;
   std::string label;
+  std::size_t recipe_node = 0;  // the fold, in Recipe::nodes
 };
 struct ProgramNode {  // exactly one of them
   std::optional<SumNode> sum;
   std::optional<MethodNode> method;
   std::optional<MapNode> map;
   std::optional<NormNode> norm;
+
+  std::size_t recipe_node() const {
+    return sum      ? sum->recipe_node
+           : method ? method->recipe_node
+           : map    ? map->recipe_node
+                    : norm->recipe_node;
+  }
 };
 
 // Where coefficients are solved line by line, because a node rescales lines: the inner products are
@@ -174,6 +183,7 @@ struct PlanOptions {
   std::string vocabulary;
   std::uint64_t memory = 512'000'000;
   std::size_t threads = 1;
+  bool findings = false;  // what findings are computed from counts towards the ceiling, too
 };
 
 struct Plan {
@@ -184,6 +194,7 @@ struct Plan {
   std::vector<Shard> shards;
   MemoryPlan memory;
   std::size_t threads = 1;
+  bool findings = false;  // as in PlanOptions
   // As read from the sources: a quantised tensor counts as the float32 that it is decoded to.
   std::uint64_t bytes_in = 0;    // of all operands, each once
   std::uint64_t bytes_read = 0;  // second sweeps of tensors that do not fit included

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import struct
-import time
 
 import support
 
@@ -154,44 +153,34 @@ class Check(support.CliTest):
         self.assert_code(result, 1)
         self.assertEqual(self.codes(result)[0], "refused-nonfinite")
 
-    def test_headers_of_a_large_family_take_no_time(self):
-        """Five models of 13B shape, as sparse files."""
-        os.makedirs(self.path("loras"))
-        for name in "ABCDE":
-            folder = self.path("models", name)
-            os.makedirs(folder)
-            shapes = {"model.embed_tokens.weight": [32000, 5120], "lm_head.weight": [32000, 5120]}
-            for layer in range(40):
-                prefix = "model.layers.%d." % layer
-                for part in ("q_proj", "k_proj", "v_proj", "o_proj"):
-                    shapes[prefix + "self_attn." + part + ".weight"] = [5120, 5120]
-                shapes[prefix + "mlp.gate_proj.weight"] = [13824, 5120]
-                shapes[prefix + "mlp.up_proj.weight"] = [13824, 5120]
-                shapes[prefix + "mlp.down_proj.weight"] = [5120, 13824]
-                shapes[prefix + "input_layernorm.weight"] = [5120]
-                shapes[prefix + "post_attention_layernorm.weight"] = [5120]
-            header, offset = {}, 0
-            for tensor, shape in shapes.items():
-                size = 2 * support.product(shape)
-                header[tensor] = {
-                    "dtype": "F16",
-                    "shape": shape,
-                    "data_offsets": [offset, offset + size],
-                }
-                offset += size
-            text = json.dumps(header).encode()
-            with open(os.path.join(folder, "model.safetensors"), "wb") as file:
-                file.write(struct.pack("<Q", len(text)) + text)
-                file.truncate(8 + len(text) + offset)
-            with open(os.path.join(folder, "config.json"), "w") as file:
-                json.dump({"model_type": "llama"}, file)
-        begin = time.monotonic()
-        result = self.check("{{{A+B}+{C+D}}{E}}", "--headers", "--json")
-        seconds = time.monotonic() - begin
+    def test_suggests_a_key_that_check_agrees_with(self):
+        self.family()
+        support.write_lora(self.path("loras", "K"), 9)
+        result = self.check("({A+B}[L+K])", "--suggest", "--json")
         self.assert_code(result, 0)
-        self.assertEqual(result.json()["tensors"], 362)
-        if not os.environ.get("THORNS_SANITIZE"):
-            self.assertLess(seconds, 1.0)
+        found = result.json()["suggestion"]
+        self.assertIn(found["key"], ("({A[L]+B[K]})", "({A[K]+B[L]})"))
+        self.assertEqual(
+            [(one["adapter"], one["model"]) for one in found["table"]],
+            [(adapter, model) for adapter in "LK" for model in ("A", "B", "{A+B}")],
+        )
+        again = self.check(found["key"], "--suggest", "--json").json()
+        self.assertNotIn("adapters-stacked", [one["code"] for one in again["findings"]])
+        self.assertEqual(again["suggestion"]["key"], found["key"])
+        by_adapter = {fold["adapter"]: fold for fold in again["folds"]}
+        for one in found["chosen"]:
+            fold = by_adapter[one["adapter"]]
+            self.assertEqual(fold["model"], one["model"])
+            self.assertAlmostEqual(fold["strength"], one["strength"], places=6)
+        text = self.check("({A+B}[L+K])", "--suggest")
+        self.assertIn("\n  %s\n" % found["key"], text.out)
+        self.assertIn("no promise of quality", " ".join(text.out.split()))
+        self.assertIsNone(self.check("({A+B}[L+K])", "--json").json()["suggestion"])
+
+    def test_nothing_to_suggest(self):
+        self.family()
+        self.assert_error(self.check("{A+B}", "--suggest"), 2, "folds no adapter")
+        self.assert_error(self.check("{A+B[L]}", "--suggest", "--headers"), 2, "measures nothing")
 
 
 if __name__ == "__main__":

@@ -21,8 +21,12 @@ namespace thorns::testing_support {
 // An adapter in memory: LoRA factors by module, unscaled.
 class MemoryAdapter : public Adapter {
  public:
-  MemoryAdapter(std::string name, std::vector<Update> updates, std::vector<MemoryTensor> tensors)
-      : path_(std::move(name)), updates_(std::move(updates)), source_(path_, std::move(tensors)) {}
+  MemoryAdapter(std::string name, std::vector<Update> updates, std::vector<MemoryTensor> tensors,
+                std::string base = {})
+      : path_(std::move(name)),
+        base_(std::move(base)),
+        updates_(std::move(updates)),
+        source_(path_, std::move(tensors)) {}
   const std::string& path() const override { return path_; }
   const std::string& family() const override { return family_; }
   const std::string& base_model() const override { return base_; }
