@@ -1,6 +1,8 @@
 // thorns::diff: two checkpoints opened, their common tensors compared on all threads.
 #include "thorns/diff.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <mutex>
 #include <thread>
@@ -9,10 +11,13 @@
 #include "base/threads.h"
 #include "checkpoint/checkpoint.h"
 #include "insight/compare.h"
+#include "plan/memory.h"
 #include "thorns/error.h"
 
 namespace thorns {
 namespace {
+
+constexpr std::uint64_t kPerTensor = 1'000;  // of the report, bytes
 
 struct Pair {
   std::size_t in_a = 0;
@@ -39,13 +44,28 @@ std::vector<Pair> match(const Checkpoint& a, const Checkpoint& b, DiffReport& re
   return pairs;
 }
 
+// As many threads as are asked for and fit under the ceiling.
+std::size_t threads_within(const DiffOptions& options, std::uint64_t tensors) {
+  const std::uint64_t resting = resting_memory(tensors) + tensors * kPerTensor;
+  if (options.memory < resting + kComparing) {
+    throw Error(ErrorCode::NoSpace,
+                fmt::format("comparing these needs at least {} of memory; the ceiling is {}",
+                            human_bytes(resting + kComparing), human_bytes(options.memory)),
+                {},
+                fmt::format("use --memory {}MB or more", (resting + kComparing) / 1'000'000 + 1));
+  }
+  const std::size_t wanted =
+      options.threads > 0 ? options.threads : std::max(1U, std::thread::hardware_concurrency());
+  return std::min<std::size_t>(wanted, (options.memory - resting) / kComparing);
+}
+
 }  // namespace
 
 DiffReport diff(const DiffOptions& options, Observer& observer) {
   Disk& disk = real_disk();
   const auto a = open_checkpoint(disk, options.a);
   const auto b = open_checkpoint(disk, options.b);
-  DiffReport report{options.a, options.b, {}, {}, {}, {}, 0, 0};
+  DiffReport report{options.a, options.b, {}, {}, {}, {}, {}, {}, 0, 0};
   const std::vector<Pair> pairs = match(*a, *b, report);
   report.tensors.resize(pairs.size());
   const auto bytes_of = [&](const Pair& pair) {
@@ -54,8 +74,7 @@ DiffReport diff(const DiffOptions& options, Observer& observer) {
   Progress now;
   for (const Pair& pair : pairs) now.bytes_total += bytes_of(pair);
   now.tensors_total = pairs.size();
-  ThreadPool pool(options.threads > 0 ? options.threads
-                                      : std::max(1U, std::thread::hardware_concurrency()));
+  ThreadPool pool(threads_within(options, a->tensors().size() + b->tensors().size()));
   std::mutex mutex;
   pool.run(pairs.size(), [&](std::size_t index, std::size_t worker) {
     if (observer.cancelled()) throw Error(ErrorCode::Cancelled, "interrupted");
@@ -69,6 +88,8 @@ DiffReport diff(const DiffOptions& options, Observer& observer) {
   });
   report.bytes_read = now.bytes_done;
   for (const TensorDiff& tensor : report.tensors) report.equal += tensor.differing == 0 ? 1 : 0;
+  report.layers = by_layer(report.tensors);
+  report.modules = by_module(report.tensors);
   return report;
 }
 

@@ -193,6 +193,8 @@ Json tensor_diff_fields(const TensorDiff& tensor) {
           {"elements", tensor.elements},
           {"differing", tensor.differing},
           {"same_bytes", tensor.same_bytes},
+          {"norm_a", optional_number(tensor.norm_a)},
+          {"norm_b", optional_number(tensor.norm_b)},
           {"distance", optional_number(tensor.distance)},
           {"relative", optional_number(tensor.relative)},
           {"angle", optional_number(tensor.angle)},
@@ -261,6 +263,24 @@ Json report_node_fields(const ReportNode& node) {
           {"share", optional_number(node.share)}};
 }
 
+Json diff_group_fields(const DiffGroup& group) {
+  return {{"name", group.name},
+          {"tensors", group.tensors},
+          {"elements", group.elements},
+          {"differing", group.differing},
+          {"distance", group.distance},
+          {"relative", optional_number(group.relative)},
+          {"angle", optional_number(group.angle)},
+          {"largest", group.largest}};
+}
+
+Json explanation_fields(const Explanation& one) {
+  return {{"tensor", one.tensor},
+          {"best", one.best},
+          {"coefficients", one.coefficients},
+          {"residual", one.residual}};
+}
+
 }  // namespace
 
 std::string to_json(const Report& report) {
@@ -312,8 +332,20 @@ std::string to_json(const DiffReport& report) {
                                     {"only_b", report.only_b},
                                     {"reshaped", report.reshaped},
                                     {"tensors", list_of(report.tensors, tensor_diff_fields)},
+                                    {"layers", list_of(report.layers, diff_group_fields)},
+                                    {"modules", list_of(report.modules, diff_group_fields)},
                                     {"equal", report.equal},
                                     {"bytes_read", report.bytes_read}});
+}
+
+std::string to_json(const BlameReport& report) {
+  return document("thorns/blame/1", {{"model", report.model},
+                                     {"recipe", report.recipe},
+                                     {"candidates", report.candidates},
+                                     {"models", report.models},
+                                     {"whole", explanation_fields(report.whole)},
+                                     {"tensors", list_of(report.tensors, explanation_fields)},
+                                     {"bytes_read", report.bytes_read}});
 }
 
 std::string to_json(const CheckReport& report) {

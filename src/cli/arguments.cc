@@ -92,12 +92,7 @@ std::vector<std::string> split(const std::string& text, char separator) {
 
 // ---------------------------------------------------------------- groups of options
 
-void declare_inputs(OptionTable& table, MergeOptions& options) {
-  table.positional("RECIPE",
-                   "What to build: a key such as \"{A+B}\", the path of a recipe file (YAML), or - "
-                   "for a recipe on standard input. A single word that names an existing file is "
-                   "the file.",
-                   options.recipe);
+void declare_names(OptionTable& table, MergeOptions& options) {
   table.group("Models and adapters");
   table.repeated(
       "-m,--model", "NAME=WHERE",
@@ -120,6 +115,14 @@ void declare_inputs(OptionTable& table, MergeOptions& options) {
                  [&options](const std::string& value) { options.inputs.paths.push_back(value); });
 }
 
+void declare_inputs(OptionTable& table, MergeOptions& options) {
+  table.positional("RECIPE",
+                   "What to build: a key such as \"{A+B}\", the path of a recipe file (YAML), or - "
+                   "for a recipe on standard input. A single word that names an existing file is "
+                   "the file.",
+                   options.recipe);
+  declare_names(table, options);
+}
 void declare_result(OptionTable& table, MergeOptions& options) {
   table.once("--dtype", kDtypes,
              "Type of the output's floating tensors. Default: the recipe's, else that of the "
@@ -329,18 +332,26 @@ std::unique_ptr<VerbParser> diff_parser() {
   table.group("Models");
   table.positional("A", "The first model's folder or weights file.", arguments->options.a);
   table.positional("B", "The second one's.", arguments->options.b);
-  table.group("Machine");
-  table.once(
-      "-j,--threads", "N", "Worker threads. Default: all cores.",
-      [arguments](const std::string& value) { arguments->options.threads = threads_value(value); });
+  table.once("--blame", "RECIPE",
+             "Instead of B: find the weighted sum of this recipe's models and adapters that comes "
+             "nearest to each tensor of A, and what it leaves unexplained. Default: none.",
+             [arguments](const std::string& value) { arguments->blame.recipe = value; });
+  declare_names(table, arguments->blame);
+  declare_machine(table, arguments->blame);
   table.group("Talk");
   declare_volume(table, arguments->talk);
   declare_json(table, arguments->talk);
   parser->finish = [arguments, &app = parser->app]() -> Command {
-    if (app.count("A") == 0 || app.count("B") == 0) {
+    const bool blames = !arguments->blame.recipe.empty();
+    if (app.count("A") == 0 || (app.count("B") == 0 && !blames)) {
       refuse("diff needs two models", "for example: thorns diff path/to/a path/to/b");
     }
+    if (blames && app.count("B") > 0) {
+      refuse("`--blame` explains one model and excludes a second one");
+    }
     refuse_both_volumes(arguments->talk);
+    arguments->options.memory = arguments->blame.memory;
+    arguments->options.threads = arguments->blame.threads;
     return *arguments;
   };
   return parser;
@@ -510,11 +521,13 @@ const std::vector<Verb>& verbs() {
        check_parser},
       {"diff",
        {"diff A B", "how two checkpoints differ, tensor by tensor",
-        "Compare two checkpoints: tensors that only one has, and for the others how many elements "
-        "differ, the distance, the angle and the largest change; those that differ most come "
-        "first. "
-        "Reads both once and writes nothing.",
-        "  thorns diff path/to/base path/to/tune\n"},
+        "Compare two checkpoints: tensors that only one has, and for the others, by layer, by "
+        "module and by tensor, how many elements differ, the distance, the angle and the largest "
+        "change. With --blame, say instead which models of a recipe explain A. Reads every input "
+        "once and writes nothing.",
+        "  thorns diff path/to/base path/to/tune\n\n"
+        "  What is this merge made of?\n"
+        "    thorns diff path/to/unknown --blame \"{A+B[Lora]}\" --path models --path loras\n"},
        diff_parser},
       {"report",
        {"report DIR", "what a finished merge is made of, as one HTML page",
@@ -588,6 +601,7 @@ Command parse_verb(const Verb& verb, const std::vector<std::string>& rest,
   if (auto* merge = std::get_if<MergeArguments>(&command)) add_paths(merge->options);
   if (auto* plan = std::get_if<PlanArguments>(&command)) add_paths(plan->options);
   if (auto* check = std::get_if<CheckArguments>(&command)) add_paths(check->options);
+  if (auto* diff = std::get_if<DiffArguments>(&command)) add_paths(diff->blame);
   return command;
 }
 

@@ -31,6 +31,7 @@ struct CheckArguments {
 };
 struct DiffArguments {
   DiffOptions options;
+  MergeOptions blame;  // its recipe explains A, where it has one
   Talk talk;
 };
 struct ReportArguments {
