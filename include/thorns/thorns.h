@@ -49,6 +49,7 @@ struct MergeOptions {
   std::string standard_input;  // the recipe's text where `recipe` is "-"
   Inputs inputs;
   std::string output;  // the folder to make
+  std::string card;    // a template of the model card; empty: the default (docs/model-card.md)
   std::optional<Dtype> dtype;
   std::optional<std::uint64_t> shard_size;  // bytes; default 5 GB
   std::string vocabulary;                   // empty: the recipe's, else the default

@@ -142,7 +142,8 @@ MergeSummary merge(const MergeOptions& options, Observer& observer) {
   PlanReport report = describe(plan);
   add_needs(disk, options, plan, report);
   const auto writer = CheckpointWriter::create(
-      disk, plan, {options.output, options.force, options.allow_nonfinite});
+      disk, plan,
+      {options.output, options.force, options.allow_nonfinite, card_options(disk, options, plan)});
   if (!writer->why_anew().empty()) {
     observer.warning("what an interrupted run left is not used, because " + writer->why_anew() +
                      "; the merge starts anew");

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/disk.h"
+#include "output/model_card.h"
 #include "plan/plan.h"
 #include "thorns/thorns.h"
 
@@ -11,6 +12,10 @@ namespace thorns {
 Recipe bind(Disk& disk, const MergeOptions& options);
 PlanOptions plan_options(const MergeOptions& options);
 std::size_t thread_count(const MergeOptions& options);
+
+// The model card's template, and of what check finds without measuring all that a reader of the
+// card should know. Throws what reading the template throws.
+CardOptions card_options(Disk& disk, const MergeOptions& options, const Plan& plan);
 
 // What the plan says, without disk space and time.
 PlanReport describe(const Plan& plan);

@@ -206,6 +206,10 @@ std::unique_ptr<VerbParser> merge_parser() {
              "before, unless --force is given.",
              [&options](const std::string& value) { options.output = value; });
   declare_result(table, options);
+  table.once("--card", "TEMPLATE",
+             "The template of the model card: a text with fields such as {{key}}. Default: the "
+             "one in docs/model-card.md.",
+             [&options](const std::string& value) { options.card = value; });
   declare_force(table, options);
   table.flag("--allow-nonfinite",
              "Count NaN and Inf in inputs and output and go on. Default: the first one stops the "

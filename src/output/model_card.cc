@@ -5,9 +5,13 @@
 #include <algorithm>
 #include <array>
 #include <optional>
+#include <utility>
 #include <vector>
 
+#include "base/text.h"
 #include "output/card_license.h"
+#include "output/card_template.h"
+#include "output/card_warning.h"
 #include "output/key_legend.h"
 #include "output/manifest.h"
 #include "output/markdown.h"
@@ -48,18 +52,19 @@ std::vector<const RecipeNode*> named_parts(const Recipe& recipe) {
   return parts;
 }
 
-std::string key_section(const Recipe& recipe) {
-  std::string text = '\n' + markdown_block(recipe.published, "");
-  std::vector<std::string> keys = {recipe.published};
-  const auto parts = named_parts(recipe);
-  if (!parts.empty()) text += "\nwhere\n\n";
-  for (const RecipeNode* part : parts) {
+std::string parts_text(const Recipe& recipe) {
+  std::string text;
+  for (const RecipeNode* part : named_parts(recipe)) {
     text += fmt::format("- {} = {}\n", markdown_code(part->name), markdown_code(part->key));
-    keys.push_back(part->key);
   }
-  const std::vector<LegendLine> legend = key_legend(keys);
-  if (!legend.empty()) text += '\n';
-  for (const LegendLine& line : legend) {
+  return text;
+}
+
+std::string legend_text(const Recipe& recipe) {
+  std::vector<std::string> keys = {recipe.published};
+  for (const RecipeNode* part : named_parts(recipe)) keys.push_back(part->key);
+  std::string text;
+  for (const LegendLine& line : key_legend(keys)) {
     text += fmt::format("- {} = {}\n", markdown_code(line.bracket), markdown_text(line.meaning));
   }
   return text;
@@ -76,54 +81,72 @@ std::string stated(const std::optional<License>& license) {
   return markdown_text(license->name.empty() ? license->id : license->name);
 }
 
-std::string parents_section(const Plan& plan, const Licenses& licenses) {
-  std::string text =
-      "\n## What it is made of\n\n| Model | From | Architecture | License |\n"
-      "|---|---|---|---|\n";
+std::string models_table(const Plan& plan, const Licenses& licenses) {
+  std::string text = "| Model | From | Architecture | License |\n|---|---|---|---|\n";
   for (std::size_t i = 0; i < plan.leaves.size() && i < plan.recipe.leaves.size(); ++i) {
     const RecipeLeaf& leaf = plan.recipe.leaves[i];
     text += fmt::format(
         "| {} | {} | {} | {} |\n", markdown_text(leaf.name), origin(leaf.where, leaf.path),
         markdown_text(architecture_of(plan.leaves[i]->config())), stated(licenses.leaves[i]));
   }
-  if (!plan.adapters.empty()) text += "\n| Adapter | From | Type | License |\n|---|---|---|---|\n";
+  return text;
+}
+
+std::string adapters_table(const Plan& plan, const Licenses& licenses) {
+  if (plan.adapters.empty()) return {};
+  std::string text = "| Adapter | From | Type | License |\n|---|---|---|---|\n";
   for (std::size_t i = 0; i < plan.adapters.size() && i < plan.recipe.adapters.size(); ++i) {
     const RecipeAdapter& adapter = plan.recipe.adapters[i];
     text += fmt::format("| {} | {} | {} | {} |\n", markdown_text(adapter.name),
                         origin(adapter.where, adapter.path),
                         markdown_text(plan.adapters[i]->family()), stated(licenses.adapters[i]));
   }
-  if (!licenses.output) {
-    text +=
-        "\nThese do not all state one license, so this card states none: the terms of each of "
-        "them apply.\n";
-  }
   return text;
 }
 
-std::string prompt_section(const std::string& prompt) {
+std::string warning_text(Disk& disk, const Plan& plan) {
+  const std::vector<std::string> names = parents_that_warn(disk, plan);
+  if (names.empty()) return {};
+  std::vector<std::string> shown;
+  for (const std::string& name : names) shown.push_back(markdown_text(name));
+  return fmt::format(
+      "The model card{} of {} warn{} of toxic, uncensored or offensive output. What {} trained on "
+      "is "
+      "in this model, too, and it has not been tested for toxicity: try it before others use it.\n",
+      names.size() == 1 ? "" : "s", list_text(shown, shown.size()), names.size() == 1 ? "s" : "",
+      names.size() == 1 ? "it was" : "they were");
+}
+
+// The name of a format that is known, and how a prompt looks.
+std::pair<std::string, std::string> prompt_of(const std::string& prompt) {
   if (prompt.empty()) return {};
   const auto example = prompt_example(prompt);
-  if (!example) return "\n## Prompt format\n\n" + markdown_block(prompt, "");
-  return fmt::format("\n## Prompt format\n\n{}, for example:\n\n{}", markdown_text(prompt),
-                     markdown_block(*example, ""));
+  if (!example) return {"", markdown_block(prompt, "")};
+  return {markdown_text(prompt), markdown_block(*example, "")};
+}
+
+std::string findings_text(const Plan& plan, const std::vector<std::string>& findings) {
+  const PathFilter public_text(plan);
+  std::string text;
+  for (const std::string& finding : findings) {
+    text += "- " + markdown_text(public_text(finding)) + "\n";
+  }
+  return text;
 }
 
 std::string counted(std::size_t count, const char* what) {
   return count == 0 ? std::string() : fmt::format(", {} {}", count, what);
 }
 
-std::string making_section(const Plan& plan) {
+std::string making_text(const Plan& plan) {
   std::array<std::size_t, 4> kinds{};
   for (const Program& program : plan.programs) ++kinds.at(static_cast<std::size_t>(program.kind));
   const std::size_t copied = kinds.at(static_cast<std::size_t>(ProgramKind::Copy)) +
                              kinds.at(static_cast<std::size_t>(ProgramKind::Same));
   return fmt::format(
-      "\n## How it was made\n\nthorns {} read every input once and wrote every tensor once, with "
-      "no "
-      "model in between on disk and one rounding, to {}. Of {} tensors {} were merged{}{}{}. "
-      "`{}` holds the coefficients, norms and angles of every tensor and the SHA-256 of every "
-      "file.\n",
+      "thorns {} read every input once and wrote every tensor once, with no model in between on "
+      "disk and one rounding, to {}. Of {} tensors {} were merged{}{}{}. `{}` holds the "
+      "coefficients, norms and angles of every tensor and the SHA-256 of every file.\n",
       THORNS_VERSION, markdown_text(plan.base_dtype), plan.programs.size(),
       kinds.at(static_cast<std::size_t>(ProgramKind::Blend)), counted(copied, "copied"),
       counted(kinds.at(static_cast<std::size_t>(ProgramKind::Cast)), "cast"),
@@ -156,8 +179,10 @@ std::string tokenizer_option(const Plan& plan) {
   return {};
 }
 
-std::string remake_section(const Plan& plan, const std::string& name) {
-  return "\n## Make it again\n\n" + markdown_block(remake_command(plan, name), "sh");
+// Without the newlines at its end: the template has its own.
+std::string trimmed(std::string text) {
+  while (text.ends_with('\n')) text.pop_back();
+  return text;
 }
 
 }  // namespace
@@ -186,13 +211,102 @@ std::string remake_command(const Plan& plan, const std::string& name) {
   return fmt::format("{}\n", fmt::join(parts, " \\\n  "));
 }
 
-std::string model_card(Disk& disk, const Plan& plan, const std::string& name) {
+const std::string& default_card() {
+  static const std::string text = R"({{front_matter}}
+
+# {{title}}
+
+{{key}}
+{{#parts}}
+
+where
+
+{{parts}}
+{{/parts}}
+{{#legend}}
+
+{{legend}}
+{{/legend}}
+
+## What it is made of
+
+{{models}}
+{{#adapters}}
+
+{{adapters}}
+{{/adapters}}
+{{#license_note}}
+
+{{license_note}}
+{{/license_note}}
+{{#warning}}
+
+## Warning
+
+{{warning}}
+{{/warning}}
+{{#prompt}}
+
+## Prompt format
+
+{{#prompt_name}}
+{{prompt_name}}, for example:
+
+{{/prompt_name}}
+{{prompt}}
+{{/prompt}}
+{{#findings}}
+
+## What thorns check says of the recipe
+
+{{findings}}
+{{/findings}}
+
+## How it was made
+
+{{making}}
+
+## Verify it
+
+`thorns verify` reads every file again and holds it against `thorns.json`:
+
+{{verify}}
+
+## Make it again
+
+{{command}}
+)";
+  return text;
+}
+
+std::string model_card(Disk& disk, const Plan& plan, const std::string& name,
+                       const CardOptions& options) {
   const Licenses licenses = read_licenses(disk, plan);
-  const std::string& title = plan.recipe.settings.name.empty() ? name : plan.recipe.settings.name;
-  return front_matter(plan, licenses.output) + "\n# " + markdown_text(title) + '\n' +
-         key_section(plan.recipe) + parents_section(plan, licenses) +
-         prompt_section(plan.recipe.settings.prompt) + making_section(plan) +
-         remake_section(plan, name);
+  const RecipeSettings& settings = plan.recipe.settings;
+  const auto [prompt_name, prompt] = prompt_of(settings.prompt);
+  CardFields fields = {
+      {"front_matter", front_matter(plan, licenses.output)},
+      {"title", markdown_text(settings.name.empty() ? name : settings.name)},
+      {"key", markdown_block(plan.recipe.published, "")},
+      {"parts", parts_text(plan.recipe)},
+      {"legend", legend_text(plan.recipe)},
+      {"models", models_table(plan, licenses)},
+      {"adapters", adapters_table(plan, licenses)},
+      {"license", licenses.output ? stated(licenses.output) : ""},
+      {"license_note", licenses.output ? ""
+                                       : "These do not all state one license, so this card states "
+                                         "none: the terms of each of them apply."},
+      {"warning", warning_text(disk, plan)},
+      {"prompt_name", prompt_name},
+      {"prompt", prompt},
+      {"findings", findings_text(plan, options.findings)},
+      {"making", making_text(plan)},
+      {"verify", markdown_block("thorns verify " + shell_word(name) + "\n", "sh")},
+      {"command", markdown_block(remake_command(plan, name), "sh")},
+      {"version", THORNS_VERSION},
+  };
+  for (auto& [field, text] : fields) text = trimmed(std::move(text));
+  return fill_template(options.text.empty() ? default_card() : options.text, options.path, fields);
 }
 
 }  // namespace thorns

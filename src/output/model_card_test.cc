@@ -3,11 +3,15 @@
 #include <gtest/gtest.h>
 #include <yaml-cpp/yaml.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "output/card_license.h"
+#include "output/card_template.h"
+#include "output/card_warning.h"
 #include "output/prompt_formats.h"
 #include "output/provenance.h"
+#include "support/expect_error.h"
 #include "support/output_plan.h"
 #include "support/temp_folder_out.h"
 
@@ -113,6 +117,103 @@ TEST(ModelCard, PromptFormats) {
   EXPECT_TRUE(
       contains(model_card(real_disk(), plan, "out"), "## Prompt format\n\n```\nQ: <text>\n```\n"));
   EXPECT_EQ(prompt_example("unheard of"), std::nullopt);
+}
+
+TEST(ModelCard, FromATemplateOfTheUser) {
+  const test::OutFolder folder;
+  Plan plan = test::small_plan(folder.path());
+  plan.recipe.settings.prompt = "chatml";
+  CardOptions options;
+  options.text =
+      "{{front_matter}}\n{{title}} by me, {{prompt_name}}\n{{#parts}}\nparts\n{{/parts}}\n"
+      "{{#adapters}}\nwith{{#warning}} a warning{{/warning}} adapters\n{{/adapters}}\n{{key}}\n";
+  const std::string card = model_card(real_disk(), plan, "Briar", options);
+  EXPECT_EQ(front_matter(card)["base_model_relation"].Scalar(), "merge");
+  EXPECT_TRUE(contains(card, "\nBriar by me, chatml\nwith adapters\n```\n{Rose")) << card;
+  EXPECT_FALSE(contains(card, "parts")) << card;
+}
+
+TEST(ModelCard, TemplatesThatMakeNoSense) {
+  const auto error = [](const std::string& text) {
+    return error_of([&] { fill_template(text, "my card.md", {{"title", "T"}, {"empty", ""}}); });
+  };
+  struct Case {
+    const char* text;
+    const char* message;
+    const char* hint;
+    std::size_t line;
+    std::size_t column;
+  };
+  for (const Case& one : {Case{"a\nb {{titel}}", "no field `titel`", "`title`?", 2, 3},
+                          Case{"{{x}}", "no field `x`", "fields: empty, title", 1, 1},
+                          Case{"\n\n{{title", "does not end", "{{/name}}", 3, 1},
+                          Case{"{{#title}}\n", "section `title` does not end", "{{/title}}", 1, 1},
+                          Case{"{{#title}}{{/empty}}", "ends no section", "`title` is open", 1, 11},
+                          Case{"{{/title}}", "ends no section", "", 1, 1}}) {
+    const auto found = error(one.text);
+    expect_error(found, ErrorCode::BadRecipe, one.message, one.hint);
+    const auto* place = found ? std::get_if<FilePlace>(&found->where()) : nullptr;
+    ASSERT_NE(place, nullptr);
+    EXPECT_EQ(place->path, "my card.md");
+    EXPECT_EQ(place->line, one.line) << one.text;
+    EXPECT_EQ(place->column, one.column) << one.text;
+  }
+  const CardFields fields = {{"a", "{{b}}"}, {"b", ""}};
+  EXPECT_EQ(fill_template("x{{a}}y{{b}}", "", fields), "x{{b}}y");
+  EXPECT_EQ(fill_template("{{#a}}\n1{{#b}}2{{/b}}3\n{{/a}}", "", fields), "13\n");
+  EXPECT_EQ(fill_template("{{#b}}{{#a}}1{{/a}}{{/b}}2", "", fields), "2");
+  EXPECT_EQ(fill_template("", "", fields), "");
+}
+
+TEST(ModelCard, ShowsFindingsWithoutPathsOfThisMachine) {
+  const test::OutFolder folder;
+  const Plan plan = test::small_plan(folder.path());
+  EXPECT_FALSE(contains(model_card(real_disk(), plan, "out"), "thorns check"));
+  CardOptions options;
+  options.findings = {"one of `Rose`", "in " + folder.path() + "/rose"};
+  const std::string card = model_card(real_disk(), plan, "out", options);
+  EXPECT_TRUE(contains(card, "says of the recipe\n\n- one of")) << card;
+  EXPECT_FALSE(contains(card, folder.path())) << card;
+}
+
+TEST(ModelCard, PassesOnTheWarningsOfItsParents) {
+  const test::OutFolder folder;
+  const Plan plan = test::small_plan(folder.path());
+  EXPECT_FALSE(contains(model_card(real_disk(), plan, "out"), "## Warning"));
+  test::spill(folder / "dew/README.md", "# Dew\nThis was not tested for Toxicity.\n");
+  EXPECT_TRUE(
+      contains(model_card(real_disk(), plan, "out"), "The model card of Dew warns of toxic"));
+  test::spill(folder / "rose/README.md", "# Rose, Uncensored\n");
+  EXPECT_TRUE(contains(model_card(real_disk(), plan, "out"), "cards of Rose, Dew warn of toxic"));
+  for (const char* card : {"detoxic", "Intoxicating", "harm", ""}) EXPECT_FALSE(warns(card));
+}
+
+TEST(ModelCard, TheGuideShowsTheDefaultTemplate) {
+  const std::string guide =
+      read_text(real_disk(), THORNS_TEST_DATA "/../docs/model-card.md", 1 << 20);
+  EXPECT_TRUE(contains(guide, "````\n" + default_card() + "````\n"));
+  // Every field of the guide's table is one, and every other is an error.
+  std::size_t fields = 0;
+  const Plan plan = test::small_plan("/models");
+  for (std::size_t at = guide.find("\n| `{{"); at != std::string::npos;
+       at = guide.find("\n| `{{", at + 1)) {
+    CardOptions options;
+    options.text = guide.substr(at + 4, guide.find('`', at + 4) - at - 4);
+    EXPECT_NO_THROW(model_card(real_disk(), plan, "out", options)) << options.text;
+    ++fields;
+  }
+  EXPECT_EQ(fields, 17U);
+}
+
+TEST(ModelCard, ChatTemplatesOfKnownFormats) {
+  for (const char* name : {"alpaca", "ChatML", "llama2", "llama3", "vicuna"}) {
+    const auto text = chat_template(name);
+    ASSERT_TRUE(text) << name;
+    EXPECT_TRUE(contains(*text, "{% for message in ")) << *text;
+    EXPECT_EQ(std::count(text->begin(), text->end(), '{'),
+              std::count(text->begin(), text->end(), '}'));
+  }
+  EXPECT_EQ(chat_template("Q: <text>"), std::nullopt);
 }
 
 TEST(ModelCard, CommandToMakeItAgain) {

@@ -1,4 +1,4 @@
-// Prompt formats by name, written out with an example, for the model card.
+// Prompt formats by name, written out with an example for the model card, and as chat templates.
 #pragma once
 
 #include <optional>
@@ -7,8 +7,11 @@
 
 namespace thorns {
 
-// A filled example of `alpaca`, `chatml`, `vicuna` or `llama2` (case ignored), up to where the
-// model's answer begins; nullopt for another name.
+// A filled example of `alpaca`, `chatml`, `llama2`, `llama3` or `vicuna` (case ignored), up to
+// where the model's answer begins; nullopt for another name.
 std::optional<std::string> prompt_example(std::string_view name);
+
+// The same format as a chat template of transformers (Jinja).
+std::optional<std::string> chat_template(std::string_view name);
 
 }  // namespace thorns

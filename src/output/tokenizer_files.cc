@@ -7,12 +7,14 @@
 #include <set>
 #include <span>
 
+#include "base/json.h"
 #include "thorns/error.h"
 
 namespace thorns {
 namespace {
 
 constexpr std::size_t kPiece = std::size_t{1} << 20;
+constexpr std::uint64_t kLargestConfig = std::uint64_t{16} << 20;
 
 }  // namespace
 
@@ -41,6 +43,22 @@ std::vector<TokenizerFile> tokenizer_files(Disk& disk, const Plan& plan) {
     files.push_back({path, name, disk.stat(path).size});
   }
   return files;
+}
+
+bool has_chat_template(Disk& disk, const Checkpoint& leaf) {
+  for (const std::string& name : leaf.tokenizer_files()) {
+    // Other files of that name hold templates for other occasions.
+    if (name.find("chat_template") != std::string::npos) return true;
+    if (name != "tokenizer_config.json") continue;
+    try {
+      const std::string path = join_path(leaf.path(), name);
+      const Json config = parse_json(read_text(disk, path, kLargestConfig), path);
+      if (!config.is_object() || config.contains("chat_template")) return true;
+    } catch (const Error&) {
+      return true;
+    }
+  }
+  return false;
 }
 
 std::vector<std::string> folders_of(const std::vector<TokenizerFile>& files) {

@@ -26,6 +26,13 @@ bool stays_inside(std::string_view name);
 // that leaves its folder, NotFound for a file that is gone.
 std::vector<TokenizerFile> tokenizer_files(Disk& disk, const Plan& plan);
 
+// The file that transformers reads a chat template from, unless tokenizer_config.json has one.
+inline constexpr const char* kChatTemplateFile = "chat_template.jinja";
+
+// Whether a leaf's tokenizer brings a chat template. One that cannot be read brings one, so that
+// none is put over it.
+bool has_chat_template(Disk& disk, const Checkpoint& leaf);
+
 // The folders inside the output that `files` need, parents first.
 std::vector<std::string> folders_of(const std::vector<TokenizerFile>& files);
 

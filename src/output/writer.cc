@@ -14,6 +14,7 @@
 #include "output/manifest.h"
 #include "output/model_card.h"
 #include "output/output_file.h"
+#include "output/prompt_formats.h"
 #include "output/safetensors_header.h"
 #include "output/staging.h"
 #include "output/tokenizer_files.h"
@@ -32,13 +33,23 @@ struct SmallFile {
   std::string text;
 };
 
-std::vector<SmallFile> small_files(Disk& disk, const Plan& plan, const std::string& name) {
+// A tokenizer without a chat template gets that of the recipe's prompt format.
+std::optional<std::string> new_chat_template(Disk& disk, const Plan& plan) {
+  if (!plan.has_tokenizer || plan.tokenizer_leaf >= plan.leaves.size()) return std::nullopt;
+  const auto text = chat_template(plan.recipe.settings.prompt);
+  if (!text || has_chat_template(disk, *plan.leaves[plan.tokenizer_leaf])) return std::nullopt;
+  return text;
+}
+
+std::vector<SmallFile> small_files(Disk& disk, const Plan& plan, const std::string& name,
+                                   const CardOptions& card) {
   std::vector<SmallFile> files;
   if (const auto config = config_text(plan)) files.push_back({"config.json", *config});
   if (!plan.leaves.empty() && plan.leaves.front()->generation_config()) {
     files.push_back({"generation_config.json", *plan.leaves.front()->generation_config()});
   }
-  files.push_back({kCardFile, model_card(disk, plan, name)});
+  if (auto text = new_chat_template(disk, plan)) files.push_back({kChatTemplateFile, *text});
+  files.push_back({kCardFile, model_card(disk, plan, name, card)});
   return files;
 }
 
@@ -124,7 +135,7 @@ class FolderWriter : public CheckpointWriter {
     staging_.recover();
     refuse_taken(disk_, staging_.path(), force_);
     check_layout();
-    small_ = small_files(disk_, plan_, staging_.path().name);
+    small_ = small_files(disk_, plan_, staging_.path().name, options.card);
     tokenizer_ = tokenizer_files(disk_, plan_);
     const std::vector<JournalEntry> before =
         leftover(journal_identity(disk_, plan_, options.allow_nonfinite));
@@ -401,7 +412,7 @@ void check_output(Disk& disk, const Plan& plan, const OutputOptions& options) {
   const OutputPath path = followed_path(disk, options.folder);
   refuse_inputs(disk, plan, path);
   refuse_taken(disk, path, options.force);
-  const std::uint64_t needed = output_size(disk, plan);
+  const std::uint64_t needed = output_size(disk, plan, options.card);
   if (disk.exists(path.staging)) {
     // Throws where a run holds it; what a killed run left will be freed.
     refuse_busy(disk, path);
@@ -412,8 +423,8 @@ void check_output(Disk& disk, const Plan& plan, const OutputOptions& options) {
   }
 }
 
-std::uint64_t output_size(Disk& disk, const Plan& plan) {
-  return folder_size(plan, small_files(disk, plan, "model"), tokenizer_files(disk, plan));
+std::uint64_t output_size(Disk& disk, const Plan& plan, const CardOptions& card) {
+  return folder_size(plan, small_files(disk, plan, "model", card), tokenizer_files(disk, plan));
 }
 
 }  // namespace thorns

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/disk.h"
+#include "output/model_card.h"
 #include "plan/plan.h"
 #include "plan/sink.h"
 
@@ -28,6 +29,7 @@ struct OutputOptions {
   std::string folder;
   bool force = false;
   bool allow_nonfinite = false;  // as the engine has it; a run goes on only with the same
+  CardOptions card = {};
 };
 
 class CheckpointWriter : public Sink {
@@ -54,6 +56,6 @@ void check_output(Disk& disk, const Plan& plan, const OutputOptions& options);
 
 // Bytes that the finished folder will take: all files, each in whole blocks of 4 KiB. Exact but for
 // the manifest, whose upper bound is taken. Needs the disk for the sizes of the tokenizer files.
-std::uint64_t output_size(Disk& disk, const Plan& plan);
+std::uint64_t output_size(Disk& disk, const Plan& plan, const CardOptions& card = {});
 
 }  // namespace thorns

@@ -154,6 +154,32 @@ class Words(support.CliTest):
         self.assert_error(result, 1, "standard output cannot be written")
         self.assertTrue(os.path.exists(self.path("out", "model.safetensors")))
 
+    def test_a_model_card_of_ones_own(self):
+        self.family()
+        for name, config in (("A", {}), ("B", {"chat_template": "{{ messages }}"})):
+            with open(self.path("models", name, "tokenizer_config.json"), "w") as file:
+                json.dump(config, file)
+        self.write("card.md", "# {{title}}\n{{prompt_name}}\n{{#warning}}\n!\n{{/warning}}\n{{version}}\n")
+        recipe = self.write("recipe.yaml", 'name: Mine\nkey: "{A+B}"\nprompt: alpaca\n')
+        options = ("--path", "models", "--card", "card.md")
+        self.assert_code(self.run_thorns("merge", recipe, *options, "-o", "out"), 0)
+        with open(self.path("out", "README.md")) as file:
+            self.assertRegex(file.read(), r"^# Mine\nalpaca\n\d+\.\d+\.\d+\n$")
+        with open(self.path("out", "chat_template.jinja")) as file:
+            self.assertIn("### Instruction:", file.read())
+        self.assert_code(self.run_thorns("verify", "out"), 0)
+        # A tokenizer that has a template keeps it.
+        options += ("--tokenizer", "B")
+        self.assert_code(self.run_thorns("merge", recipe, *options, "-o", "other"), 0)
+        self.assertFalse(os.path.exists(self.path("other", "chat_template.jinja")))
+        self.write("card.md", "# {{titel}}\n")
+        result = self.run_thorns("merge", recipe, *options, "-o", "third")
+        self.assert_error(result, 2, "no field `titel`")
+        self.assertIn("card.md", result.err)
+        self.assertFalse(os.path.exists(self.path("third")))
+        result = self.run_thorns("merge", recipe, "--path", "models", "--card", "none", "-o", "x")
+        self.assert_error(result, 1, "none")
+
 
 class Plan(support.CliTest):
     def test_plan_writes_nothing(self):
