@@ -28,7 +28,8 @@ class SingularProduct final : public ProductChange {
 
  private:
   bool fits(std::uint64_t out, std::uint64_t in) const override { return out == out_ && in == in_; }
-  void make(const TensorSource& source, std::span<float> b, std::span<float> a) const override {
+  void make(const TensorSource& source, const BaseTensor& /*base*/, std::span<float> b,
+            std::span<float> a) const override {
     read_floats(source, b_, b);
     read_floats(source, a_, a);
     const std::vector<double> singular = read_numbers(source, e_);

@@ -21,6 +21,9 @@ namespace thorns {
 struct BaseTensor {
   std::vector<std::uint64_t> shape;
   bool transposed = false;  // a Conv1D weight, stored (in, out) instead of (out, in)
+  // The most inputs and outputs of any weight that the same adapter changes; 0 until resolved.
+  std::uint64_t most_in = 0;
+  std::uint64_t most_out = 0;
 
   std::uint64_t elements() const;
   std::uint64_t rows() const { return shape.size() < 2 ? 1 : shape[0]; }

@@ -44,6 +44,13 @@ std::uint64_t ConfigFields::count(const char* name, std::uint64_t absent) const 
   return field == nullptr ? absent : as_count(*field, name);
 }
 
+std::uint64_t ConfigFields::seed(const char* name, std::uint64_t absent) const {
+  const Json* field = find(name);
+  if (field == nullptr) return absent;
+  if (!field->is_number_unsigned()) wrong(name, "a whole number from 0");
+  return field->get<std::uint64_t>();
+}
+
 std::vector<std::string> ConfigFields::texts(const char* name) const {
   const Json* field = find(name);
   if (field == nullptr) return {};

@@ -24,9 +24,10 @@ class ConfigFields {
 
   bool flag(const char* name, bool absent = false) const;
   std::string text(const char* name, const char* absent) const;
-  double number(const char* name, double absent) const;               // finite
-  std::uint64_t count(const char* name, std::uint64_t absent) const;  // from 1
-  std::vector<std::string> texts(const char* name) const;             // a list, or one text
+  double number(const char* name, double absent) const;                  // finite
+  std::uint64_t count(const char* name, std::uint64_t absent) const;     // from 1
+  std::uint64_t seed(const char* name, std::uint64_t absent = 0) const;  // from 0
+  std::vector<std::string> texts(const char* name) const;                // a list, or one text
   std::vector<std::pair<std::string, double>> numbers(const char* name) const;  // in file order
   std::vector<std::pair<std::string, std::uint64_t>> counts(const char* name) const;
 

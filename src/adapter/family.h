@@ -109,6 +109,9 @@ class FamilyModule {
   bool has(std::string_view tensor) const { return tensors_.count(tensor) > 0; }
   // The tensor of that name. Corrupt where there is none, Unsupported where it holds no floats.
   std::size_t need(std::string_view tensor);
+  bool has_shared(std::string_view tensor) const {
+    return adapter_.shared.count(tensor) > 0 || has(tensor);
+  }
   // The same for one that all modules share; a copy of it in the module stands in for it.
   // Unsupported where there is neither.
   std::size_t need_shared(std::string_view tensor);

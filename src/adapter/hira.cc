@@ -51,12 +51,12 @@ class HiraChange final : public MapChange {
   }
   bool elementwise() const override { return true; }
   std::unique_ptr<RowMap> load(const TensorSource& source, const BaseTensor& base) const override {
-    Matrix a = read_matrix(source, a_);
-    Matrix b = read_matrix(source, b_);
+    const Matrix a = read_matrix(source, a_);
+    const Matrix b = read_matrix(source, b_);
     if (embedding_ || base.transposed) {
       return std::make_unique<HadamardMap>(ThinProduct(transposed(a), transposed(b)));
     }
-    return std::make_unique<HadamardMap>(ThinProduct(std::move(b), std::move(a)));
+    return std::make_unique<HadamardMap>(ThinProduct(b, a));
   }
 
  private:

@@ -2,8 +2,8 @@
 // product of two products, each of them with a core on convolutions (lycoris.h).
 #include <fmt/format.h>
 
-#include <array>
 #include <memory>
+#include <vector>
 
 #include "adapter/family.h"
 #include "adapter/lycoris.h"
@@ -12,23 +12,16 @@
 namespace thorns {
 namespace {
 
-constexpr std::size_t kRun = 512;  // elements multiplied at a time
-
 class Hadamard final : public Delta {
  public:
   Hadamard(ThinProduct first, ThinProduct second)
       : first_(std::move(first)), second_(std::move(second)) {}
 
   void generate(std::uint64_t first, std::span<double> to) const override {
-    std::array<double, kRun> other;
-    while (!to.empty()) {
-      const std::span<double> run = to.first(std::min(kRun, to.size()));
-      first_.generate(first, run);
-      second_.generate(first, std::span(other).first(run.size()));
-      for (std::size_t i = 0; i < run.size(); ++i) run[i] *= other[i];
-      first += run.size();
-      to = to.subspan(run.size());
-    }
+    std::vector<double> other(to.size());
+    first_.generate(first, to);
+    second_.generate(first, other);
+    for (std::size_t i = 0; i < to.size(); ++i) to[i] *= other[i];
   }
 
  private:

@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <utility>
-
 #include "base/text.h"
 
 namespace thorns {
@@ -48,9 +46,9 @@ std::vector<std::size_t> StoredProduct::tensors() const {
 }
 
 ThinProduct StoredProduct::load(const TensorSource& source) const {
-  Matrix a = read_matrix(source, a_);
-  Matrix b = read_matrix(source, b_);
-  if (!core_) return {std::move(a), std::move(b)};
+  const Matrix a = read_matrix(source, a_);
+  const Matrix b = read_matrix(source, b_);
+  if (!core_) return {a, b};
   // The sum over j first: a matrix of rank x (channels * kernel), by which w_a^T is multiplied.
   const Matrix core = read_matrix(source, *core_);
   const std::uint64_t kernel = core.columns / rank_;
@@ -64,7 +62,7 @@ ThinProduct StoredProduct::load(const TensorSource& source) const {
       }
     }
   }
-  return {transposed(a), std::move(inner)};
+  return {transposed(a), inner};
 }
 
 }  // namespace thorns

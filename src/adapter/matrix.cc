@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "adapter/numbers.h"
+#include "kernel/kernels.h"
 
 namespace thorns {
 
@@ -25,25 +26,24 @@ Matrix transposed(const Matrix& matrix) {
   return turned;
 }
 
+ThinProduct::ThinProduct(const Matrix& a, const Matrix& b)
+    : rows_(a.rows),
+      rank_(b.rows),
+      columns_(b.columns),
+      a_(a.values.begin(), a.values.end()),
+      packed_b_(packed_size(b.rows, b.columns)) {
+  const std::vector<float> rows(b.values.begin(), b.values.end());
+  pack_panels(rows.data(), rank_, columns_, packed_b_.data());
+}
+
 void ThinProduct::generate(std::uint64_t first, std::span<double> to) const {
-  std::fill(to.begin(), to.end(), 0.0);
-  while (!to.empty()) {
-    const std::uint64_t row = first / b_.columns;
-    const std::uint64_t column = first % b_.columns;
-    const auto count =
-        static_cast<std::size_t>(std::min<std::uint64_t>(to.size(), b_.columns - column));
-    for (std::uint64_t k = 0; k < b_.rows; ++k) {
-      const double factor = a_(row, k);
-      const double* const from = b_.values.data() + k * b_.columns + column;
-      for (std::size_t i = 0; i < count; ++i) to[i] += factor * from[i];
-    }
-    first += count;
-    to = to.subspan(count);
-  }
+  std::vector<float> product(to.size());
+  low_rank(a_.data(), packed_b_.data(), rank_, columns_, first, to.size(), product.data());
+  std::copy(product.begin(), product.end(), to.begin());
 }
 
 Matrix ThinProduct::whole() const {
-  Matrix product{a_.rows, b_.columns, std::vector<double>(a_.rows * b_.columns)};
+  Matrix product{rows_, columns_, std::vector<double>(rows_ * columns_)};
   generate(0, product.values);
   return product;
 }

@@ -1,4 +1,4 @@
-// Small matrices of an adapter, and the product of two, in float64. Private to this room.
+// Small matrices of an adapter in float64, and the product of two. Private to this room.
 #pragma once
 
 #include <cstddef>
@@ -24,19 +24,22 @@ struct Matrix {
 Matrix read_matrix(const TensorSource& source, std::size_t tensor);
 Matrix transposed(const Matrix& matrix);
 
-// A B, with A: rows x rank and B: rank x columns, whose elements are computed when they are asked
-// for. Immutable: may be called from any thread.
+// A B, with A: rows x rank and B: rank x columns, whose elements are computed in float32 when they
+// are asked for (kernel/low_rank.cc). Immutable: may be called from any thread.
 class ThinProduct {
  public:
-  ThinProduct(Matrix a, Matrix b) : a_(std::move(a)), b_(std::move(b)) {}
+  ThinProduct(const Matrix& a, const Matrix& b);
 
   // Elements [first, first + to.size()), row-major.
   void generate(std::uint64_t first, std::span<double> to) const;
   Matrix whole() const;
 
  private:
-  Matrix a_;
-  Matrix b_;
+  std::uint64_t rows_;
+  std::uint64_t rank_;
+  std::uint64_t columns_;
+  std::vector<float> a_;
+  std::vector<float> packed_b_;
 };
 
 }  // namespace thorns

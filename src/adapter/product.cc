@@ -24,10 +24,10 @@ std::uint64_t ProductChange::memory(const BaseTensor& base) const {
 
 void ProductChange::load(const TensorSource& source, const BaseTensor& base, std::span<float> u,
                          std::span<float> v) const {
-  if (!base.transposed) return make(source, u, v);
+  if (!base.transposed) return make(source, base, u, v);
   std::vector<float> b(v.size());
   std::vector<float> a(u.size());
-  make(source, b, a);
+  make(source, base, b, a);
   transpose(a, a.size() / rank_, u);
   transpose(b, rank_, v);
 }

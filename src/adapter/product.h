@@ -27,7 +27,8 @@ class ProductChange : public FactorChange {
   // Whether a layer of this size can be changed.
   virtual bool fits(std::uint64_t out, std::uint64_t in) const = 0;
   // The factors for a layer of the size that b and a have, both row-major.
-  virtual void make(const TensorSource& source, std::span<float> b, std::span<float> a) const = 0;
+  virtual void make(const TensorSource& source, const BaseTensor& base, std::span<float> b,
+                    std::span<float> a) const = 0;
 
  private:
   std::uint64_t rank_;

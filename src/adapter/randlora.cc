@@ -50,7 +50,8 @@ class RandProduct final : public ProductChange {
   }
   // The left factor is B read as larger x (n r), the right one lambda A gamma as (r n) x smaller.
   // The two count n and r in opposite order, and PEFT multiplies them even so.
-  void make(const TensorSource& source, std::span<float> b, std::span<float> a) const override {
+  void make(const TensorSource& source, const BaseTensor& /*base*/, std::span<float> b,
+            std::span<float> a) const override {
     const bool inputs_smaller = a.size() <= b.size();
     const std::size_t larger = std::max(a.size(), b.size()) / rank();
     std::vector<float> left(larger * rank());

@@ -325,7 +325,22 @@ class Resolver {
                               std::next(twice)->update->module),
                   TensorPlace{twice->tensor, std::nullopt, adapter_.path()});
     }
+    set_most(all);
     return std::move(all);
+  }
+
+  static void set_most(std::vector<ResolvedUpdate>& all) {
+    std::uint64_t in = 0;
+    std::uint64_t out = 0;
+    for (const auto& [update, tensor, base] : all) {
+      if (update->kind == UpdateKind::Replace || base.shape.size() < 2) continue;
+      in = std::max(in, base.transposed ? base.rows() : base.columns());
+      out = std::max(out, base.transposed ? base.columns() : base.rows());
+    }
+    for (ResolvedUpdate& resolved : all) {
+      resolved.base.most_in = in;
+      resolved.base.most_out = out;
+    }
   }
 
   std::string base_hint() const {

@@ -160,7 +160,8 @@ class BankProduct final : public ProductChange {
   bool fits(std::uint64_t out, std::uint64_t in) const override {
     return out == b_.rows() * length_ && in == a_.columns() * length_;
   }
-  void make(const TensorSource& source, std::span<float> b, std::span<float> a) const override {
+  void make(const TensorSource& source, const BaseTensor& /*base*/, std::span<float> b,
+            std::span<float> a) const override {
     const Matrix bank = read_matrix(source, bank_);
     const Matrix rows = a_.load(source, bank);
     std::copy(rows.values.begin(), rows.values.end(), a.begin());

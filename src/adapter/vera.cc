@@ -2,7 +2,11 @@
 // that all layers share; of each a layer takes as many columns and rows as it has.
 #include <fmt/format.h>
 
+#include <cmath>
+#include <limits>
 #include <memory>
+#include <optional>
+#include <random>
 
 #include "adapter/family.h"
 #include "adapter/numbers.h"
@@ -12,69 +16,127 @@
 namespace thorns {
 namespace {
 
+// Random matrices in the order in which PEFT draws them: PyTorch's numbers for a seed, as a CPU
+// with a fused multiply-add makes them.
+class Projections {
+ public:
+  explicit Projections(std::uint64_t seed) : random_(static_cast<std::uint32_t>(seed)) {}
+
+  // The next rows x columns matrix (Kaiming, uniform), of which `to` gets the rows and `kept`
+  // columns that it has room for.
+  void draw(std::uint64_t rows, std::uint64_t columns, std::uint64_t kept, std::span<float> to) {
+    const double bound =
+        std::sqrt(3.0) * (std::sqrt(2.0) / std::sqrt(static_cast<double>(columns)));
+    const auto low = static_cast<float>(-bound);
+    const float range = static_cast<float>(bound) - low;
+    for (std::uint64_t row = 0; row < rows; ++row) {
+      for (std::uint64_t column = 0; column < columns; ++column) {
+        const auto bits = static_cast<std::uint32_t>(random_()) & kMantissa;
+        const float unit = static_cast<float>(bits) / static_cast<float>(kMantissa + 1);
+        const std::uint64_t at = row * kept + column;
+        if (column < kept && at < to.size()) to[at] = std::fma(unit, range, low);
+      }
+    }
+  }
+
+ private:
+  static constexpr std::uint32_t kMantissa = (1U << 24) - 1;
+  std::mt19937 random_;
+};
+
 class VeraProduct final : public ProductChange {
  public:
   struct Tensors {
-    std::size_t a;         // rank x at least in
-    std::size_t b;         // at least out x rank
     std::size_t lambda_d;  // rank
     std::size_t lambda_b;  // out
+    struct Shared {
+      std::size_t a;  // rank x at least in
+      std::size_t b;  // at least out x rank
+    };
+    std::optional<Shared> shared;  // not stored: drawn from the seed
   };
-  VeraProduct(const FamilyModule& module, const Tensors& tensors)
+  VeraProduct(const FamilyModule& module, const Tensors& tensors, std::uint64_t seed)
       : ProductChange(module.info(tensors.lambda_d).elements),
         tensors_(tensors),
-        out_(module.info(tensors.lambda_b).elements),
-        most_in_(module.shape(tensors.a)[1]) {}
+        seed_(seed),
+        out_(module.info(tensors.lambda_b).elements) {
+    if (tensors.shared) most_in_ = module.shape(tensors.shared->a)[1];
+  }
 
   std::string expected() const override {
-    return fmt::format("{} outputs and at most {} inputs", out_, most_in_);
+    return fmt::format("{} outputs{}", out_,
+                       tensors_.shared ? fmt::format(" and at most {} inputs", most_in_) : "");
   }
   std::vector<std::size_t> tensors() const override {
-    return {tensors_.a, tensors_.b, tensors_.lambda_d, tensors_.lambda_b};
+    std::vector<std::size_t> all = {tensors_.lambda_d, tensors_.lambda_b};
+    if (tensors_.shared) all.insert(all.end(), {tensors_.shared->a, tensors_.shared->b});
+    return all;
   }
 
  private:
   bool fits(std::uint64_t out, std::uint64_t in) const override {
     return out == out_ && in <= most_in_;
   }
-  void make(const TensorSource& source, std::span<float> b, std::span<float> a) const override {
+  void make(const TensorSource& source, const BaseTensor& base, std::span<float> b,
+            std::span<float> a) const override {
+    const std::size_t in = a.size() / rank();
+    if (tensors_.shared) {
+      for (std::size_t k = 0; k < rank(); ++k) {
+        read_floats(source, tensors_.shared->a, a.subspan(k * in, in), k * most_in_);
+      }
+      read_floats(source, tensors_.shared->b, b);  // its first rows
+    } else {
+      Projections drawn(seed_);
+      drawn.draw(rank(), base.most_in, in, a);
+      drawn.draw(base.most_out, rank(), rank(), b);
+    }
     const std::vector<double> lambda_d = read_numbers(source, tensors_.lambda_d);
     const std::vector<double> lambda_b = read_numbers(source, tensors_.lambda_b);
-    read_floats(source, tensors_.b, b);  // its first rows
+    for (std::size_t i = 0; i < a.size(); ++i) a[i] *= static_cast<float>(lambda_d[i / in]);
     for (std::size_t i = 0; i < b.size(); ++i) b[i] *= static_cast<float>(lambda_b[i / rank()]);
-    const std::size_t in = a.size() / rank();
-    for (std::size_t k = 0; k < rank(); ++k) {
-      const std::span<float> row = a.subspan(k * in, in);
-      read_floats(source, tensors_.a, row, k * most_in_);
-      for (float& value : row) value *= static_cast<float>(lambda_d[k]);
-    }
   }
 
   Tensors tensors_;
+  std::uint64_t seed_;
   std::uint64_t out_;
-  std::uint64_t most_in_;
+  std::uint64_t most_in_ = std::numeric_limits<std::uint64_t>::max();
 };
 
+void check_shared(const FamilyModule& module, const VeraProduct::Tensors& all) {
+  module.check_matrix(all.shared->a);
+  module.check_matrix(all.shared->b);
+  const std::vector<std::uint64_t>& a = module.shape(all.shared->a);
+  const std::vector<std::uint64_t>& b = module.shape(all.shared->b);
+  const std::uint64_t rank = module.info(all.lambda_d).elements;
+  if (a[0] == rank && b[1] == rank && b[0] >= module.info(all.lambda_b).elements) return;
+  module.refuse(
+      ErrorCode::Corrupt,
+      fmt::format("has a vera_A of shape {} and a vera_B of {}, which are too small or of "
+                  "another rank for a vera_lambda_d of {} and a vera_lambda_b of {}: `{}`",
+                  shape_text(a), shape_text(b), shape_text(module.shape(all.lambda_d)),
+                  shape_text(module.shape(all.lambda_b)), module.info(all.lambda_d).name),
+      all.lambda_d);
+}
+
 void fold(FamilyModule& module) {
-  const VeraProduct::Tensors all = {module.need_shared("vera_A"), module.need_shared("vera_B"),
-                                    module.need("vera_lambda_d"), module.need("vera_lambda_b")};
-  module.check_matrix(all.a);
-  module.check_matrix(all.b);
-  const std::uint64_t rank = module.shape(all.a)[0];
-  if (module.shape(all.lambda_d) != std::vector<std::uint64_t>{rank} ||
-      module.shape(all.lambda_b).size() != 1 || module.shape(all.b)[1] != rank ||
-      module.shape(all.b)[0] < module.shape(all.lambda_b)[0]) {
-    module.refuse(
-        ErrorCode::Corrupt,
-        fmt::format("has a vera_A of shape {} and a vera_B of {}, which are too small or "
-                    "of another rank for a vera_lambda_d of {} and a vera_lambda_b of {}: "
-                    "`{}`",
-                    shape_text(module.shape(all.a)), shape_text(module.shape(all.b)),
-                    shape_text(module.shape(all.lambda_d)), shape_text(module.shape(all.lambda_b)),
-                    module.info(all.lambda_d).name),
-        all.lambda_d);
+  VeraProduct::Tensors all = {module.need("vera_lambda_d"), module.need("vera_lambda_b"), {}};
+  for (const std::size_t lambda : {all.lambda_d, all.lambda_b}) {
+    if (module.shape(lambda).size() == 1 && module.info(lambda).elements > 0) continue;
+    module.refuse(ErrorCode::Corrupt,
+                  fmt::format("has a vector of shape {}: `{}`", shape_text(module.shape(lambda)),
+                              module.info(lambda).name),
+                  lambda);
   }
-  module.add(UpdateKind::LowRank, std::make_shared<VeraProduct>(module, all));
+  if (module.has_shared("vera_A") || module.has_shared("vera_B")) {
+    all.shared = {module.need_shared("vera_A"), module.need_shared("vera_B")};
+    check_shared(module, all);
+  } else {
+    module.warn(
+        "its projections were not saved; they are drawn again from projection_prng_key, and are "
+        "those of training where PyTorch drew them on a CPU with fused multiply-add");
+  }
+  const std::uint64_t seed = module.config().seed("projection_prng_key");
+  module.add(UpdateKind::LowRank, std::make_shared<VeraProduct>(module, all, seed));
 }
 
 const RegisterFamily registered(
