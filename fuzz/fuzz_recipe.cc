@@ -35,7 +35,8 @@ void check(const thorns::Recipe& recipe) {
     if (const auto* leaf = std::get_if<thorns::LeafNode>(&node)) {
       require(leaf->leaf < recipe.leaves.size());
     } else if (const auto* fold = std::get_if<thorns::FoldNode>(&node)) {
-      require(fold->model < i && fold->adapter < recipe.adapters.size());
+      require(fold->model < i && !fold->adapters.empty());
+      for (const auto& share : fold->adapters) require(share.adapter < recipe.adapters.size());
     } else {
       const auto& blend = std::get<thorns::BlendNode>(node);
       require(blend.method != nullptr && blend.models.size() == blend.weights.size());

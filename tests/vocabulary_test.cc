@@ -50,7 +50,8 @@ class RowOracle {
     }
     if (const auto* fold = std::get_if<FoldNode>(&value)) {
       Rows rows = node(fold->model);
-      const MemoryAdapter& adapter = *loras_.at(recipe_.adapters[fold->adapter].name);
+      const MemoryAdapter& adapter =
+          *loras_.at(recipe_.adapters[fold->adapters.front().adapter].name);
       const Update& update = adapter.updates().front();
       const auto& source = static_cast<const MemoryCheckpoint&>(adapter.source());
       const Rows delta = split(reference::low_rank(source.data()[update.second].values(),
@@ -58,7 +59,7 @@ class RowOracle {
                                                    rows.size(), update.rank, kColumns));
       for (std::size_t r = 0; r < rows.size(); ++r) {
         for (std::size_t c = 0; c < kColumns; ++c)
-          rows[r][c] += fold->weight * update.scale * delta[r][c];
+          rows[r][c] += fold->weight() * update.scale * delta[r][c];
       }
       return rows;
     }

@@ -342,7 +342,9 @@ class InputFindings {
         below[n] = {leaf->leaf};
       } else if (const auto* fold = std::get_if<FoldNode>(&nodes[n].node)) {
         below[n] = below[fold->model];
-        if (fold->adapter == adapter) leaves.insert(below[n].begin(), below[n].end());
+        for (const FoldNode::Share& share : fold->adapters) {
+          if (share.adapter == adapter) leaves.insert(below[n].begin(), below[n].end());
+        }
       } else {
         for (const std::size_t model : std::get<BlendNode>(nodes[n].node).models) {
           below[n].insert(below[model].begin(), below[model].end());

@@ -45,7 +45,7 @@ class RecipeFindings {
       const auto& node = recipe_.nodes[n].node;
       if (const auto* fold = std::get_if<FoldNode>(&node)) {
         below[n] = below[fold->model];
-        below[n].insert(same_[fold->adapter]);
+        for (const auto& share : fold->adapters) below[n].insert(same_[share.adapter]);
       } else if (const auto* blend = std::get_if<BlendNode>(&node)) {
         for (const std::size_t model : blend->models) {
           below[n].insert(below[model].begin(), below[model].end());
@@ -68,9 +68,12 @@ class RecipeFindings {
         if (ways[n] == 0) continue;
         const auto& node = recipe_.nodes[n].node;
         if (const auto* fold = std::get_if<FoldNode>(&node)) {
-          if (same_[fold->adapter] != adapter) continue;
+          const auto share =
+              std::find_if(fold->adapters.begin(), fold->adapters.end(),
+                           [&](const auto& other) { return same_[other.adapter] == adapter; });
+          if (share == fold->adapters.end()) continue;
           times += ways[n];
-          weight += shares[n] * fold->weight;
+          weight += shares[n] * share->weight;
           if (below[fold->model].contains(adapter)) {
             twice_on.push_back(brief(recipe_.nodes[fold->model].key));
           }

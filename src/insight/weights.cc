@@ -105,7 +105,7 @@ void WeightSurvey::add_folds(const Program& program, const MeasuredSpan& span, d
     sums.model += span.product(model, model);
     sums.apart += span.product(apart, apart);
     sums.cross += span.product(added->delta, apart);
-    sums.reach += square * share * fold->weight;
+    sums.reach += square * share * fold->weight();
     sums.effect += square * share * share;
     sums.result += norm * norm;
     ++sums.tensors;
@@ -136,7 +136,7 @@ std::vector<FoldMeasure> WeightSurvey::folds() const {
   std::vector<FoldMeasure> list;
   for (const auto& [node, sums] : folds_) {
     const auto& fold = std::get<FoldNode>(plan_.recipe.nodes[node].node);
-    list.push_back({plan_.recipe.adapters[fold.adapter].name, plan_.recipe.nodes[fold.model].key,
+    list.push_back({folded_name(plan_.recipe, fold), plan_.recipe.nodes[fold.model].key,
                     root(ratio(sums.delta, sums.model)),
                     ratio(sums.cross, root(sums.delta) * root(sums.apart)),
                     ratio(sums.reach, sums.delta), std::nullopt, sums.tensors});
@@ -190,7 +190,7 @@ void WeightSurvey::find_folds(std::vector<Finding>& findings) const {
     const auto add = [&](const char* code, Severity severity, std::string message,
                          std::string advice, const char* name, double value) {
       Finding finding{code, severity, std::move(message), std::move(advice),
-                      plan_.recipe.adapters[fold.adapter].span};
+                      plan_.recipe.adapters[fold.adapters.front().adapter].span};
       finding.adapter = measure.adapter;
       finding.node = plan_.recipe.nodes[node].key;
       finding.measured = {{name, value}};
@@ -236,7 +236,7 @@ void WeightSurvey::find_stacks(std::vector<Finding>& findings) const {
     for (std::size_t i = 0; i < n; ++i) {
       squares += products[i * n + i];
       const auto& fold = std::get<FoldNode>(plan_.recipe.nodes[stacks_[s].folds[i]].node);
-      names.push_back("`" + plan_.recipe.adapters[fold.adapter].name + "`");
+      names.push_back("`" + folded_name(plan_.recipe, fold) + "`");
       strengths.push_back(
           fmt::format("{:.2f}", root(ratio(products[i * n + i], stack_sums_[s].model))));
       for (std::size_t j = 0; j < n; ++j) {

@@ -69,6 +69,25 @@ std::string settings_json(const RecipeSettings& settings) {
       optional_json(settings.prompt), optional_json(settings.license));
 }
 
+std::string combination_json(const Recipe& recipe, const FoldNode& fold) {
+  const Combination& how = *fold.combination;
+  const CombinationRule& rule = how.rule;
+  return fmt::format(
+      R"("kind": "combined_fold", "model": {}, "label": {}, "method": {}, "adapters": {}, "weights": {}, )"
+      R"("density": {}, "majority_sign_method": {}, "svd_rank": {}, "seed": {}}})",
+      fold.model, json_string(folded_name(recipe, fold)), json_string(std::string(rule.name)),
+      array_json(fold.adapters,
+                 [](const FoldNode::Share& share) { return fmt::format("{}", share.adapter); }),
+      array_json(fold.adapters,
+                 [](const FoldNode::Share& share) { return json_number(share.weight); }),
+      rule.prunes() ? json_number(how.density) : "null",
+      !rule.elects_signs ? "null"
+      : how.by_frequency ? "\"frequency\""
+                         : "\"total\"",
+      how.svd_rank ? fmt::format("{}", *how.svd_rank) : "null",
+      rule.pruning == Pruning::Random ? fmt::format("{}", how.seed) : "null");
+}
+
 std::string setting_json(const SpanMethod* method, const Setting& setting) {
   const bool named = method != nullptr && setting.parameter < method->parameters().size();
   return fmt::format(R"({{"parameter": {}, "filter": {}, "values": {}}})",
@@ -92,8 +111,10 @@ std::string ManifestWriter::node_json(const RecipeNode& node) const {
     return text + fmt::format(R"("kind": "leaf", "leaf": {}}})", leaf->leaf);
   }
   if (const auto* fold = std::get_if<FoldNode>(&node.node)) {
+    if (fold->combination) return text + combination_json(plan_.recipe, *fold);
+    const FoldNode::Share& only = fold->adapters.front();
     return text + fmt::format(R"("kind": "fold", "model": {}, "adapter": {}, "weight": {}}})",
-                              fold->model, fold->adapter, json_number(fold->weight));
+                              fold->model, only.adapter, json_number(only.weight));
   }
   const auto& blend = std::get<BlendNode>(node.node);
   return text +

@@ -178,6 +178,23 @@ class NodeReader {
       node.models = {earlier(field["model"])};
       node.adapter = field["adapter"].index_below(adapters_);
       node.weight = field["weight"].number();
+    } else if (kind == "combined_fold") {
+      node.kind = ManifestNodeKind::CombinedFold;
+      node.models = {earlier(field["model"])};
+      node.label = field["label"].text();
+      node.method = field["method"].text();
+      node.adapters = field["adapters"].list(
+          [&](const Field& adapter) { return adapter.index_below(adapters_); });
+      node.weights = field["weights"].list(number);
+      if (node.adapters.size() < 2 || node.adapters.size() != node.weights.size()) {
+        field["weights"].fail(fmt::format("has {} numbers for {} adapters", node.weights.size(),
+                                          node.adapters.size()));
+      }
+      for (const char* parameter : {"density", "svd_rank", "seed"}) {
+        const auto value = field[parameter].optional_number();
+        if (value) node.settings.push_back({parameter, {}, {*value}});
+      }
+      node.majority_sign_method = field["majority_sign_method"].optional_text();
     } else if (kind == "blend") {
       node.kind = ManifestNodeKind::Blend;
       node.method = field["method"].optional_text();
@@ -189,7 +206,7 @@ class NodeReader {
       }
       node.settings = field["settings"].list(setting);
     } else {
-      field["kind"].fail(fmt::format("is `{}`, expected leaf, fold or blend", kind));
+      field["kind"].fail(fmt::format("is `{}`, expected leaf, fold, combined_fold or blend", kind));
     }
     ++read_;
     return node;

@@ -43,18 +43,21 @@ struct ManifestSetting {
   std::vector<double> values;
 };
 
-enum class ManifestNodeKind { Leaf, Fold, Blend };
+enum class ManifestNodeKind { Leaf, Fold, CombinedFold, Blend };
 
 struct ManifestNode {  // refers to earlier nodes only
   ManifestNodeKind kind = ManifestNodeKind::Leaf;
   std::string key;
-  std::string name;                 // its `let` name; empty where it has none
-  std::size_t leaf = 0;             // Leaf: in leaves
-  std::size_t adapter = 0;          // Fold: in adapters
-  double weight = 1.0;              // Fold
-  std::vector<std::size_t> models;  // Fold: one; Blend: its models
-  std::vector<double> weights;      // Blend: one per model
-  std::string method;               // Blend
+  std::string name;                   // its `let` name; empty where it has none
+  std::size_t leaf = 0;               // Leaf: in leaves
+  std::size_t adapter = 0;            // Fold: in adapters
+  double weight = 1.0;                // Fold
+  std::vector<std::size_t> adapters;  // CombinedFold: in adapters
+  std::string label;                  // CombinedFold: of the sources that it makes
+  std::vector<std::size_t> models;    // a fold: one; Blend: its models
+  std::vector<double> weights;        // CombinedFold: one per adapter; Blend: one per model
+  std::string method;                 // CombinedFold, Blend
+  std::string majority_sign_method;   // CombinedFold, where it elects signs
   std::vector<ManifestSetting> settings;
 };
 

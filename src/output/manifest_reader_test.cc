@@ -29,6 +29,30 @@ std::string written(const Plan& plan) {
   return text;
 }
 
+TEST(ManifestReader, ReadsSeveralAdaptersAsOne) {
+  Plan plan = test::small_plan("/home/me", 2);
+  Combination how;
+  how.rule = *find_combination_rule("dare_ties");
+  how.density = 0.25;
+  how.by_frequency = true;
+  how.seed = 7;
+  plan.recipe.nodes[1].node = FoldNode{0, {{0, 0.5}, {0, 1.0}}, how};
+  const Manifest manifest = parse_manifest(written(plan), "thorns.json");
+  const ManifestNode& node = manifest.nodes[1];
+  EXPECT_EQ(node.kind, ManifestNodeKind::CombinedFold);
+  EXPECT_EQ(node.models, std::vector<std::size_t>{0});
+  EXPECT_EQ(node.adapters, (std::vector<std::size_t>{0, 0}));
+  EXPECT_EQ(node.weights, (std::vector<double>{0.5, 1}));
+  EXPECT_EQ(node.label, "0.5*Dew+Dew; dare_ties");
+  EXPECT_EQ(node.method, "dare_ties");
+  EXPECT_EQ(node.majority_sign_method, "frequency");
+  ASSERT_EQ(node.settings.size(), 2U);
+  EXPECT_EQ(node.settings[0].parameter, "density");
+  EXPECT_EQ(node.settings[0].values, std::vector<double>{0.25});
+  EXPECT_EQ(node.settings[1].parameter, "seed");
+  EXPECT_EQ(node.settings[1].values, std::vector<double>{7});
+}
+
 TEST(ManifestReader, ReadsWhatTheWriterWrote) {
   Plan plan = test::small_plan("/home/me", 2);
   plan.recipe.settings.shard_size = 1000;

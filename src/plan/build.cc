@@ -109,10 +109,11 @@ class Builder {
     });
     std::size_t current = base;
     for (const ResolvedUpdate* resolved : all) {
-      current = add_update(current, index, additive ? fold.weight : 1.0, *resolved);
+      current = add_update(current, index, additive ? fold.weight() : 1.0, *resolved);
     }
-    if (additive || fold.weight == 1.0) return current;
-    return push(SumNode{{{false, base, 1.0 - fold.weight}, {false, current, fold.weight}}, index});
+    const double weight = fold.weight();
+    if (additive || weight == 1.0) return current;
+    return push(SumNode{{{false, base, 1.0 - weight}, {false, current, weight}}, index});
   }
 
   // The embedding that is the head at hand in all models below: what is folded into it changes
@@ -131,11 +132,10 @@ class Builder {
   std::size_t add_update(std::size_t base, std::size_t index, double weight,
                          const ResolvedUpdate& resolved) {
     const Update& update = *resolved.update;
-    const std::size_t adapter_index = std::get<FoldNode>(recipe_.nodes[index].node).adapter;
-    const Adapter& adapter = *(*shop_.adapters)[adapter_index];
+    const Adapter& adapter = *shop_.folded.at(index);
     Operand operand;
     operand.adapter = &adapter;
-    operand.label = recipe_.adapters[adapter_index].name;
+    operand.label = folded_name(recipe_, std::get<FoldNode>(recipe_.nodes[index].node));
     operand.base = resolved.base;
     operand.elements = resolved.base.elements();
     switch (update.kind) {

@@ -19,10 +19,10 @@ std::vector<std::size_t> leaves_below(const Recipe& recipe, std::size_t node);
 // Everything that programs are made from.
 struct Workshop {
   const Recipe* recipe = nullptr;
-  const std::vector<LeafView>* views = nullptr;                     // like recipe->leaves
-  const std::vector<std::unique_ptr<Adapter>>* adapters = nullptr;  // like recipe->adapters
-  std::map<std::size_t, FoldUpdates> folds;                         // by recipe node
-  std::optional<Dtype> dtype;                                       // of all floating outputs
+  const std::vector<LeafView>* views = nullptr;  // like recipe->leaves
+  std::map<std::size_t, const Adapter*> folded;  // what each fold folds, by recipe node
+  std::map<std::size_t, FoldUpdates> folds;      // by recipe node
+  std::optional<Dtype> dtype;                    // of all floating outputs
   VocabularyRule vocabulary = VocabularyRule::Strict;
 };
 

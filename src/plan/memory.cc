@@ -101,6 +101,7 @@ Needs needs_of(const Plan& plan, std::size_t threads) {
   std::uint64_t inputs = 0;
   for (const auto& leaf : plan.leaves) inputs += leaf->tensors().size();
   for (const auto& adapter : plan.adapters) inputs += adapter->source().tensors().size();
+  for (const auto& [node, adapter] : plan.combined) inputs += adapter->source().tensors().size();
   needs.fixed = resting_memory(inputs) + plan.programs.size() * kPerOutputTensor;
   std::uint64_t sums = 0;
   std::uint64_t per_thread = 0;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 
+#include "adapter/combine.h"
 #include "base/text.h"
 #include "plan/build.h"
 #include "plan/layout.h"
@@ -79,8 +80,20 @@ std::vector<TensorInfo> tensors_of(const std::vector<std::size_t>& leaves,
   return tensors;
 }
 
+// What a fold folds: an adapter, or several made one.
+const Adapter& folded_adapter(Plan& plan, std::size_t node, const FoldNode& fold) {
+  if (!fold.combination) return *plan.adapters[fold.adapters.front().adapter];
+  std::vector<CombinedMember> members;
+  for (const FoldNode::Share& share : fold.adapters) {
+    members.push_back({plan.adapters[share.adapter].get(), share.weight,
+                       plan.recipe.adapters[share.adapter].name});
+  }
+  return *(plan.combined[node] =
+               combine(std::move(members), *fold.combination, folded_name(plan.recipe, fold)));
+}
+
 // Resolves every fold against what is below it (all leaves of a merge hold the same tensors).
-void resolve_folds(const Plan& plan, const std::vector<LeafView>& views, Workshop& workshop,
+void resolve_folds(Plan& plan, const std::vector<LeafView>& views, Workshop& workshop,
                    std::vector<Error>& problems) {
   for (std::size_t i = 0; i < plan.recipe.nodes.size(); ++i) {
     const auto* fold = std::get_if<FoldNode>(&plan.recipe.nodes[i].node);
@@ -94,7 +107,8 @@ void resolve_folds(const Plan& plan, const std::vector<LeafView>& views, Worksho
     target.model_type = plan.leaves[leaf]->model_type();
     target.tied_head = views[leaf].embedding.has_value();
     attempt(problems, [&] {
-      for (const ResolvedUpdate& update : resolve(*plan.adapters[fold->adapter], target)) {
+      workshop.folded[i] = &folded_adapter(plan, i, *fold);
+      for (const ResolvedUpdate& update : resolve(*workshop.folded[i], target)) {
         updates.emplace(update.tensor, update);
       }
     });
@@ -355,7 +369,6 @@ PlanResult make_plan(Recipe recipe, std::vector<std::unique_ptr<Checkpoint>> lea
   warn_of_heads(plan, views);
   workshop.recipe = &plan.recipe;
   workshop.views = &views;
-  workshop.adapters = &plan.adapters;
   workshop.dtype = options.dtype ? options.dtype : plan.recipe.settings.dtype;
   resolve_folds(plan, views, workshop, problems);
   match_views(plan.recipe, views, folds_into_head(workshop), workshop.vocabulary, problems);

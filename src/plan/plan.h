@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -190,7 +191,9 @@ struct Plan {
   Recipe recipe;
   std::vector<std::unique_ptr<Checkpoint>> leaves;  // like recipe.leaves
   std::vector<std::unique_ptr<Adapter>> adapters;   // like recipe.adapters
-  std::vector<Program> programs;                    // in writing order
+  // What folds make of several of them, by node of the recipe.
+  std::map<std::size_t, std::unique_ptr<Adapter>> combined;
+  std::vector<Program> programs;  // in writing order
   std::vector<Shard> shards;
   MemoryPlan memory;
   std::size_t threads = 1;

@@ -11,6 +11,7 @@
 
 #include "base/text.h"
 #include "recipe/blend_options.h"
+#include "recipe/fold_options.h"
 #include "recipe/names.h"
 
 namespace thorns {
@@ -219,24 +220,40 @@ class Binder {
   }
 
   Bound bind_node(const FoldExpression& fold, const ExpressionPtr& self, const Source& source) {
-    if (!fold.options.empty()) {
-      source.fail(fold.options.span, "a PEFT merge has no options",
-                  "scale an adapter with a weight before its name: `A[0.7*L]`");
-    }
+    if (!fold.options.empty()) return bind_combination(fold, self, source);
     Bound model = bind_part(fold.model, source);
     const bool changed = model.expanded != fold.model;
     for (std::size_t i = 0; i < fold.adapters.size(); ++i) {
       const KeyAdapter& adapter = fold.adapters[i];
-      const FoldNode node{model.node, adapter_index(adapter.name, source),
-                          adapter.weight.value_or(1.0)};
+      const FoldNode node{model.node,
+                          {{adapter_index(adapter.name, source), adapter.weight.value_or(1.0)}},
+                          std::nullopt};
       // The node of the first adapters of several is a part that the key does not write.
       const bool whole = i + 1 == fold.adapters.size() && !changed;
       model.expanded = whole ? self : make(fold_into(model.expanded, {adapter}, {}, self->span));
-      model.node =
-          add(fmt::format("fold {} {} {}", node.model, node.adapter, number_text(node.weight)),
-              {node, {}, {}, source.place(self->span)}, *model.expanded);
+      model.node = add(signature(node), {node, {}, {}, source.place(self->span)}, *model.expanded);
     }
     return model;
+  }
+
+  // A fold with options: its adapters become one.
+  Bound bind_combination(const FoldExpression& fold, const ExpressionPtr& self,
+                         const Source& source) {
+    FoldNode node;
+    node.combination = bind_combination_options(
+        fold, [&](Span span, const std::string& message, const std::string& hint) {
+          source.fail(span, message, hint);
+        });
+    const Bound model = bind_part(fold.model, source);
+    node.model = model.node;
+    for (const KeyAdapter& adapter : fold.adapters) {
+      node.adapters.push_back({adapter_index(adapter.name, source), adapter.weight.value_or(1.0)});
+    }
+    const ExpressionPtr expanded =
+        model.expanded == fold.model
+            ? self
+            : make({FoldExpression{model.expanded, fold.adapters, fold.options}, self->span});
+    return {add(signature(node), {node, {}, {}, source.place(self->span)}, *expanded), expanded};
   }
 
   Bound bind_node(const BlendExpression& blend, const ExpressionPtr& self, const Source& source) {
@@ -262,6 +279,17 @@ class Binder {
 
   static ExpressionPtr make(Expression expression) {
     return std::make_shared<const Expression>(std::move(expression));
+  }
+
+  static std::string signature(const FoldNode& node) {
+    std::string text = fmt::format("fold {}", node.model);
+    for (const FoldNode::Share& share : node.adapters) {
+      text += fmt::format(" {}*{}", number_text(share.weight), share.adapter);
+    }
+    if (!node.combination) return text;
+    const Combination& how = *node.combination;
+    return text + fmt::format(" {} {} {} {} {}", how.rule.name, number_text(how.density),
+                              how.by_frequency, how.svd_rank.value_or(0), how.seed);
   }
 
   static std::string signature(const BlendNode& node) {

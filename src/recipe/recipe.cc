@@ -34,6 +34,17 @@ std::string read_file(Disk& disk, const std::string& path, std::uint64_t size) {
 
 }  // namespace
 
+std::string folded_name(const Recipe& recipe, const FoldNode& fold) {
+  if (!fold.combination) return recipe.adapters[fold.adapters.front().adapter].name;
+  std::string text;
+  for (const FoldNode::Share& share : fold.adapters) {
+    if (!text.empty()) text += "+";
+    if (share.weight != 1.0) text += number_text(share.weight) + "*";
+    text += recipe.adapters[share.adapter].name;
+  }
+  return fmt::format("{}; {}", text, fold.combination->rule.name);
+}
+
 Recipe bind_recipe(Disk& disk, const std::string& recipe, const Bindings& bindings,
                    const std::string& standard_input) {
   if (recipe == "-") {

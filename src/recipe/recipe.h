@@ -13,6 +13,7 @@
 
 #include "base/disk.h"
 #include "key/expression.h"
+#include "method/combination.h"
 #include "method/method.h"
 #include "thorns/dtype.h"
 #include "thorns/error.h"
@@ -39,9 +40,16 @@ struct LeafNode {
   std::size_t leaf = 0;  // index in Recipe::leaves
 };
 struct FoldNode {
-  std::size_t model = 0;    // index in Recipe::nodes
-  std::size_t adapter = 0;  // index in Recipe::adapters
-  double weight = 1.0;
+  struct Share {
+    std::size_t adapter = 0;  // index in Recipe::adapters
+    double weight = 1.0;
+  };
+  std::size_t model = 0;                   // index in Recipe::nodes
+  std::vector<Share> adapters;             // one; several where `combination` makes them one
+  std::optional<Combination> combination;  // its weights are part of the combined adapter
+
+  // What the change as a whole is multiplied by.
+  double weight() const { return combination ? 1.0 : adapters.front().weight; }
 };
 struct BlendNode {
   std::vector<std::size_t> models;  // indices in Recipe::nodes
@@ -79,6 +87,9 @@ struct Recipe {
   // no path. With any of these a recipe is good for finding more problems, and for nothing else.
   std::vector<Error> problems;
 };
+
+// What a fold folds, for people: "Kimiko", or "0.7*Kimiko+Janine; ties".
+std::string folded_name(const Recipe& recipe, const FoldNode& fold);
 
 // One name bound by the user.
 struct Binding {

@@ -59,8 +59,18 @@ std::string describe(const Recipe& recipe) {
     if (const auto* leaf = std::get_if<LeafNode>(&node)) {
       text += recipe.leaves.at(leaf->leaf).name;
     } else if (const auto* fold = std::get_if<FoldNode>(&node)) {
-      text += fmt::format("{}[{}*{}]", fold->model, fold->weight,
-                          recipe.adapters.at(fold->adapter).name);
+      text += fmt::format("{}[", fold->model);
+      const char* between = "";
+      for (const FoldNode::Share& share : fold->adapters) {
+        text += fmt::format("{}{}*{}", std::exchange(between, "+"), share.weight,
+                            recipe.adapters.at(share.adapter).name);
+      }
+      if (fold->combination) {
+        const Combination& how = *fold->combination;
+        text += fmt::format("; {} {} {} {} {}", how.rule.name, how.density, how.by_frequency,
+                            how.svd_rank.value_or(0), how.seed);
+      }
+      text += "]";
     } else {
       const auto& blend = std::get<BlendNode>(node);
       text += blend.method->name() + "(";
@@ -229,7 +239,31 @@ const ErrorCase kErrorCases[] = {
     {"{-1*A+B}", ErrorCode::BadRecipe, "{-1*A+B}", "outside the arc", "`linear`"},
     {"{A+{1*B+-1*C;linear}}", ErrorCode::BadRecipe, "{1*B+-1*C;linear}", "sum to 0",
      "normalize=false"},
-    {"A[L; x=1]", ErrorCode::BadRecipe, "; x=1", "a PEFT merge has no options", "`A[0.7*L]`"},
+    {"A[L+K; density=1]", ErrorCode::BadRecipe, "; density=1", "how the adapters are combined",
+     "magnitude_prune_svd"},
+    {"A[L+K; linaer]", ErrorCode::BadRecipe, "linaer", "unknown combination",
+     "did you mean `linear`?"},
+    {"A[L+K; ties]", ErrorCode::BadRecipe, "ties", "`ties` needs a density",
+     "`; ties, density=0.5`"},
+    {"A[L; linear]", ErrorCode::BadRecipe, "; linear", "this is one", "`A[0.7*L]`"},
+    {"A[L+K; cat, density=1]", ErrorCode::BadRecipe, "density",
+     "unknown parameter `density` of cat", "cat has no parameters"},
+    {"A[L+K; svd, rank=8]", ErrorCode::BadRecipe, "rank", "unknown parameter `rank` of svd",
+     "svd_rank"},
+    {"A[L+K; ties, density=1.5]", ErrorCode::BadRecipe, "1.5", "`density=1.5` has no such value",
+     "more than 0, at most 1"},
+    {"A[L+K; ties, density=0]", ErrorCode::BadRecipe, "0", "`density=0`", "more than 0"},
+    {"A[L+K; ties, density=[0,1]]", ErrorCode::BadRecipe, "[0,1]", "no such value", "more than 0"},
+    {"A[L+K; ties, density(mlp)=1]", ErrorCode::BadRecipe, "mlp", "the same for all tensors",
+     "without a filter"},
+    {"A[L+K; ties, density=1, density=0.5]", ErrorCode::BadRecipe, "density", "given twice",
+     "keep one"},
+    {"A[L+K; ties, density=1, majority_sign_method=sum]", ErrorCode::BadRecipe, "sum",
+     "no such value", "total or frequency"},
+    {"A[L+K; svd, svd_rank=1.5]", ErrorCode::BadRecipe, "1.5", "no such value",
+     "a whole number from 1"},
+    {"A[L+K; dare_ties, density=1, seed=-1]", ErrorCode::BadRecipe, "-1", "no such value",
+     "a whole number from 0"},
     // Names.
     {"{A+Quux}", ErrorCode::BadRecipe, "Quux", "unknown model `Quux`", "--model \"Quux=FOLDER\""},
     {"A[Kimko]", ErrorCode::BadRecipe, "Kimko", "unknown adapter `Kimko`", "`Kimiko`"},

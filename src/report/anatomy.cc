@@ -68,8 +68,13 @@ class Inputs {
       if (const auto found = models_.find(base); found != models_.end()) return found->second;
       if (const auto found = adapters_.find(base); found != adapters_.end()) return found->second;
     }
-    const auto [other, is_new] = others_.emplace(source.label, list.size());
-    if (is_new) list.push_back({Kind::Other, source.label, {}, {}, {}, 0});
+    return other(source.label);
+  }
+
+  // What is neither: several adapters made one.
+  std::size_t other(const std::string& label) {
+    const auto [other, is_new] = others_.emplace(label, list.size());
+    if (is_new) list.push_back({Kind::Other, label, {}, {}, {}, 0});
     return other->second;
   }
 
@@ -214,7 +219,7 @@ std::map<std::string, std::vector<double>> measured_parts(const Manifest& manife
   return parts;
 }
 
-std::vector<ReportNode> recipe_nodes(const Manifest& manifest, const Inputs& inputs) {
+std::vector<ReportNode> recipe_nodes(const Manifest& manifest, Inputs& inputs) {
   std::vector<ReportNode> nodes;
   for (const ManifestNode& from : manifest.nodes) {
     ReportNode node;
@@ -224,6 +229,8 @@ std::vector<ReportNode> recipe_nodes(const Manifest& manifest, const Inputs& inp
     } else if (from.kind == ManifestNodeKind::Fold) {
       node.edges = {{false, from.models[0], 1.0, {}},
                     {true, inputs.adapter(from.adapter), from.weight, {}}};
+    } else if (from.kind == ManifestNodeKind::CombinedFold) {
+      node.edges = {{false, from.models[0], 1.0, {}}, {true, inputs.other(from.label), 1.0, {}}};
     } else {
       node.method = from.method.empty() ? "blend" : from.method;
       for (std::size_t i = 0; i < from.models.size(); ++i) {

@@ -127,7 +127,7 @@ class Oracle {
   std::vector<double> folded(const FoldNode& fold, const std::string& name) const {
     const std::vector<double> model = node(fold.model, name);
     std::vector<double> result = model;
-    const MemoryAdapter& adapter = *loras_.at(recipe_.adapters[fold.adapter].name);
+    const MemoryAdapter& adapter = *loras_.at(recipe_.adapters[fold.adapters.front().adapter].name);
     for (const Update& update : adapter.updates()) {
       if (update.module + "." + update.parameter != name) continue;
       if (const auto* plain = dynamic_cast<const PlainChange*>(update.change.get())) {
@@ -144,7 +144,7 @@ class Oracle {
     }
     // A weight goes that part of the way.
     for (std::size_t e = 0; e < result.size(); ++e)
-      result[e] = model[e] + fold.weight * (result[e] - model[e]);
+      result[e] = model[e] + fold.weight() * (result[e] - model[e]);
     return result;
   }
 

@@ -134,7 +134,7 @@ inline Plan small_plan(const std::string& folder, std::size_t shards = 1) {
   recipe.adapters = {{"Dew", folder + "/dew", "./adapters/dew", {}}};
   recipe.nodes.resize(4);
   recipe.nodes[0] = {LeafNode{0}, "Rose", "", {}};
-  recipe.nodes[1] = {FoldNode{0, 0, 0.5}, "Rose[0.5*Dew]", "", {}};
+  recipe.nodes[1] = {FoldNode{0, {{0, 0.5}}, {}}, "Rose[0.5*Dew]", "", {}};
   recipe.nodes[2] = {LeafNode{1}, "Thorn X", "", {}};
   recipe.nodes[3] = {BlendNode{{1, 2}, {1, 1}, false, &fake_slerp(), {{0, "attn", {0.25, 0.75}}}},
                      "{Rose[0.5*Dew]+Thorn X;t(attn)=[0.25,0.75]}",
