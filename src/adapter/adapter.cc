@@ -214,10 +214,14 @@ class Opener {
 
   // What belongs to another family is foreign.
   void check_family(AdapterKey& key) const {
-    if (key.role != AdapterKey::Role::Family || family().knows(key.tensor)) return;
+    if (key.role != AdapterKey::Role::Family) return;
+    const std::size_t nested = key.tensor.rfind(kNested);
+    const std::string plain =
+        nested == key.tensor.npos ? key.tensor : key.tensor.substr(nested + kNested.size());
+    if (family().knows(plain)) return;
     key.role = AdapterKey::Role::Foreign;
-    key.foreign = fmt::format("{} in an adapter of type {}", family_of_tensor(key.tensor)->name,
-                              config_.name);
+    key.foreign =
+        fmt::format("{} in an adapter of type {}", family_of_tensor(plain)->name, config_.name);
   }
 
   void place(const AdapterKey& key, std::size_t index) {

@@ -42,6 +42,9 @@ struct Update {
   // Generate, Map and Normalise, and LowRank whose factors are computed: a change of that kind.
   std::shared_ptr<const Change> change = nullptr;
   bool if_present = false;  // the model may do without this parameter
+  // Done instead where the model stores the parameter's parts and not itself: the matrices of
+  // single experts.
+  std::vector<Update> parts = {};
 
   // What is read for it, as indices in source().tensors().
   std::vector<std::size_t> tensors() const;

@@ -46,8 +46,7 @@ struct OptionReason {
   const char* field;
   const char* reason;
 };
-constexpr std::array<OptionReason, 8> kOptionReasons = {{
-    {"target_parameters", "LoRA on bare parameters (experts) is not folded yet"},
+constexpr std::array<OptionReason, 7> kOptionReasons = {{
     {"layer_replication", "replicated layers change the model's depth, which is not folded yet"},
     {"alora_invocation_tokens", "an activated LoRA acts only behind its invocation text"},
     {"arrow_config", "Arrow routes by the input, so no fixed weight exists"},

@@ -30,13 +30,22 @@ struct BaseTensor {
   std::uint64_t columns() const { return elements() == 0 ? 0 : elements() / rows(); }
 };
 
+// Which way a square tensor is stored, whose shape cannot tell.
+enum class Orientation { AsLinear, Straight, Transposed, Unknown };
+
 class Change {
  public:
   virtual ~Change() = default;
   virtual bool fits(const BaseTensor& base) const = 0;
   virtual std::string expected() const = 0;  // the shape that fits, for messages
+  // Where it fits both ways. AsLinear: as a Linear weight of that model is.
+  virtual Orientation orientation(const std::string& /*model_type*/) const {
+    return Orientation::AsLinear;
+  }
   // What load() reads, as indices in the adapter's source.
   virtual std::vector<std::size_t> tensors() const = 0;
+  // Bytes of them that it reads.
+  virtual std::uint64_t bytes(const TensorSource& source, const BaseTensor& base) const;
   // Bytes that load() holds, while it works and afterwards, at most.
   virtual std::uint64_t memory(const BaseTensor& base) const = 0;
 };

@@ -77,6 +77,12 @@ std::uint64_t BaseTensor::elements() const {
   return product;
 }
 
+std::uint64_t Change::bytes(const TensorSource& source, const BaseTensor& /*base*/) const {
+  std::uint64_t bytes = 0;
+  for (const std::size_t tensor : tensors()) bytes += source.tensors()[tensor].bytes();
+  return bytes;
+}
+
 std::vector<std::size_t> Update::tensors() const {
   if (change != nullptr) return change->tensors();
   if (kind == UpdateKind::LowRank) return {first, second};

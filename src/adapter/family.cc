@@ -150,12 +150,13 @@ FamilyModule::Factors FamilyModule::need_factors(const std::string& mark, bool m
   return factors;
 }
 
-std::uint64_t FamilyModule::rank(std::optional<std::uint64_t> of_tensors) {
+std::uint64_t FamilyModule::rank(std::optional<std::uint64_t> of_tensors,
+                                 const std::string& parameter) {
   if (!adapter_.ranks) {
     adapter_.ranks.emplace(config().counts("rank_pattern"),
                            fmt::format("rank_pattern of `{}`", config().path()));
   }
-  const auto patterned = adapter_.ranks->find(name_);
+  const auto patterned = adapter_.ranks->find(pattern_name(parameter));
   const std::uint64_t expected = patterned ? *patterned : config().count("r", kDefaultRank);
   if (of_tensors && *of_tensors != expected) {
     adapter_.differing_ranks.push_back(
@@ -164,13 +165,17 @@ std::uint64_t FamilyModule::rank(std::optional<std::uint64_t> of_tensors) {
   return of_tensors.value_or(expected);
 }
 
-double FamilyModule::alpha(const char* field) {
+double FamilyModule::alpha(const char* field, const std::string& parameter) {
   if (!adapter_.alphas) {
     adapter_.alphas.emplace(config().numbers("alpha_pattern"),
                             fmt::format("alpha_pattern of `{}`", config().path()));
   }
-  const auto patterned = adapter_.alphas->find(name_);
+  const auto patterned = adapter_.alphas->find(pattern_name(parameter));
   return patterned ? *patterned : config().number(field, kDefaultAlpha);
+}
+
+std::string FamilyModule::pattern_name(const std::string& parameter) const {
+  return parameter.empty() ? name_ : name_ + "." + parameter;
 }
 
 void FamilyModule::add(Update update) {

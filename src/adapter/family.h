@@ -132,8 +132,10 @@ class FamilyModule {
   // What the configuration says for this module: the first key of `rank_pattern` (`alpha_pattern`)
   // that matches, else `r` (`field`). The rank of the tensors goes before that of the
   // configuration; where they differ the adapter gets a warning.
-  std::uint64_t rank(std::optional<std::uint64_t> of_tensors = std::nullopt);
-  double alpha(const char* field);
+  // `parameter`: of the module, where the patterns name that.
+  std::uint64_t rank(std::optional<std::uint64_t> of_tensors = std::nullopt,
+                     const std::string& parameter = {});
+  double alpha(const char* field, const std::string& parameter = {});
 
   // `update` as it is, but for its module, which is this one.
   void add(Update update);
@@ -154,6 +156,7 @@ class FamilyModule {
 
  private:
   std::size_t take(std::string_view tensor);
+  std::string pattern_name(const std::string& parameter) const;
 
   OpeningAdapter& adapter_;
   const std::string& name_;

@@ -118,13 +118,16 @@ const char* foreign_mark(const Parts& parts) {
 }
 
 // A key with the name of a family's tensor at `at`: an adapter's name and `weight` or `bias` may
-// follow. A `base_layer` further up is that of a layer which holds this one and is wrapped itself:
-// multi-head attention around its out_proj.
+// follow. A `base_layer` right before it is a wrapper of the module's parameters around another,
+// one further up that of a layer which holds this one and is wrapped itself: multi-head attention
+// around its out_proj.
 AdapterKey family_key(Parts parts, std::size_t at) {
   auto mark = parts.begin() + static_cast<std::ptrdiff_t>(at);
   const AdapterFamily& family = *family_of_tensor(*mark);
-  if (at > 0 && *std::prev(mark) == "base_layer") {
-    return foreign(fmt::format("{} on the parameters of a layer (target_parameters)", family.name));
+  std::string nested;
+  for (auto wrapper = mark; wrapper != parts.begin() && *std::prev(wrapper) == "base_layer";
+       --wrapper) {
+    nested += kNested;
   }
   mark = parts.erase(std::remove(parts.begin(), mark, "base_layer"), mark);
   const bool shared =
@@ -141,6 +144,7 @@ AdapterKey family_key(Parts parts, std::size_t at) {
   if (rest != parts.end() || family_of_tensor(key.tensor) == nullptr) {
     return foreign("an unknown kind of " + family.name);
   }
+  key.tensor = nested + key.tensor;
   return key;
 }
 

@@ -3,8 +3,13 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 namespace thorns {
+
+// Before the name of a tensor, once for every wrapper around it: "base_layer.lora_A" belongs to the
+// second of a module's parameters that an adapter wraps.
+inline constexpr std::string_view kNested = "base_layer.";
 
 struct AdapterKey {
   enum class Role {

@@ -68,6 +68,11 @@ TEST(AdapterKeys, EverySpellingIsRead) {
        Role::Family, "lora_A", q},
       {"base_model.model.model.layers.0._orig_mod.self_attn.q_proj.lora_A.weight", Role::Family,
        "lora_A", q},
+      // Parameters wrapped around each other.
+      {"base_model.model.m.experts.base_layer.lora_A.weight", Role::Family, "base_layer.lora_A",
+       "m.experts"},
+      {"base_model.model.m.experts.base_layer.base_layer.lora_B.default.weight", Role::Family,
+       "base_layer.base_layer.lora_B", "m.experts", "default"},
       // Replaced parameters.
       {"base_model.model.lm_head.weight", Role::Tensor, "weight", "lm_head"},
       {"base_model.model.lm_head.modules_to_save.default.weight", Role::Tensor, "weight", "lm_head",
@@ -98,10 +103,9 @@ TEST(AdapterKeys, EverySpellingIsRead) {
 
 TEST(AdapterKeys, OtherTypesAreRecognised) {
   const std::pair<const char*, const char*> cases[] = {
-      {"m.experts.base_layer.lora_A.weight", "target_parameters"},
       {"m.e.lora_embedding_B.bias", "an unknown kind of LoRA"},
       {"m.e.lora_embedding_C", "an unknown kind of LoRA"},
-      {"base_layer.lora_A.weight", "target_parameters"},
+      {"base_layer.lora_A.weight", "LoRA without a module"},
       {"m.e.token_adapter.trainable_tokens_original", "trainable tokens"},
       {"lora_unet_down_blocks_0.lora_down.weight", "Kohya"},
       {"unet.q.lora_up.weight", "Kohya or diffusers"},

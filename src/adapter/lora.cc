@@ -2,10 +2,13 @@
 // DoRA (Liu et al. 2024) scales what comes of it, line by line (dora.cc).
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "adapter/dora.h"
+#include "adapter/experts.h"
 #include "adapter/family.h"
+#include "adapter/keys.h"
 #include "adapter/trainable_tokens.h"
 #include "base/text.h"
 
@@ -72,8 +75,81 @@ void add_magnitude(FamilyModule& module, bool low_rank, bool embedding) {
              dora_magnitudes(magnitude, module.info(magnitude).elements, embedding));
 }
 
+// The parameters of the module that `target_parameters` names, in the order in which models have
+// them: PEFT wraps the first of them first.
+std::vector<std::string> target_parameters(const FamilyModule& module) {
+  static const std::vector<std::string> kOrder = {
+      "gate_up_proj", "gate_proj", "up_proj", "w1", "v1", "w2", "w3", "down_proj"};
+  const auto place = [](const std::string& name) {
+    return std::find(kOrder.begin(), kOrder.end(), name) - kOrder.begin();
+  };
+  std::vector<std::string> names;
+  for (const std::string& entry : module.config().texts("target_parameters")) {
+    const std::string name = entry.substr(entry.rfind('.') + 1);
+    const std::string whole = module.name() + "." + name;
+    const bool meant = whole == entry || whole.ends_with("." + entry);
+    if (meant && std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+  }
+  std::stable_sort(names.begin(), names.end(),
+                   [&](const std::string& a, const std::string& b) { return place(a) < place(b); });
+  return names;
+}
+
+// LoRA on the parameters of a module, which are wrapped around each other.
+void fold_parameters(FamilyModule& module, const std::vector<std::string>& names) {
+  std::vector<std::string> wrappers;  // outermost first
+  for (std::string nested; module.has(nested + "lora_A") || module.has(nested + "lora_B");
+       nested += kNested) {
+    wrappers.push_back(nested);
+  }
+  if (wrappers.size() != names.size()) {
+    module.refuse(ErrorCode::Corrupt,
+                  fmt::format("has factors for {} parameters of `{}`, but its target_parameters "
+                              "name {}: {}",
+                              wrappers.size(), module.name(), names.size(), list_text(names)),
+                  "the file and its adapter_config.json do not belong together");
+  }
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    const std::string& name = names[names.size() - 1 - i];
+    const std::size_t first = module.need(wrappers[i] + "lora_A");
+    const std::size_t second = module.need(wrappers[i] + "lora_B");
+    module.check_matrix(first);
+    module.check_matrix(second);
+    const std::vector<std::uint64_t>& a = module.shape(first);
+    const std::vector<std::uint64_t>& b = module.shape(second);
+    const std::uint64_t rank = module.rank(std::nullopt, name);
+    if (a[0] != b[1] || a[0] % rank != 0) {
+      module.refuse(
+          ErrorCode::Corrupt,
+          fmt::format("has a lora_A of shape {} and a lora_B of shape {} for `{}.{}`, where both "
+                      "should hold its rank {} for every expert",
+                      shape_text(a), shape_text(b), module.name(), name, rank),
+          second);
+    }
+    const auto divisor = static_cast<double>(rank);
+    const double scale = module.alpha("lora_alpha", name) /
+                         (is_rslora(module.config()) ? std::sqrt(divisor) : divisor);
+    if (a[0] == rank) {  // no experts
+      Update update;
+      update.kind = UpdateKind::LowRank;
+      update.parameter = name;
+      update.scale = scale;
+      update.rank = rank;
+      update.first = first;
+      update.second = second;
+      module.add(std::move(update));
+      continue;
+    }
+    module.add(expert_update(
+        {first, second, a[0] / rank, rank, a[1], b[0], module.config().text("peft_version", "")},
+        module.name(), name, scale));
+  }
+}
+
 void fold(FamilyModule& module) {
   if (module.has(kTrainedTokens)) return fold_trained_tokens(module, "trainable_token_indices");
+  const std::vector<std::string> parameters = target_parameters(module);
+  if (!parameters.empty()) return fold_parameters(module, parameters);
   const bool factors = module.has("lora_A") || module.has("lora_B") || module.has("lora_B.bias");
   const bool embedding = module.has("lora_embedding_A") || module.has("lora_embedding_B");
   if (factors) {
@@ -91,7 +167,7 @@ const RegisterFamily registered(
      .reference = "Hu et al. 2021",
      .update = "W + alpha / r · B·A",
      .layers = "linear, Conv1D, embedding, convolution in 1, 2 and 3 "
-               "dimensions, multi-head attention",
+               "dimensions, multi-head attention, parameters of experts",
      .tensors = {"lora_A", "lora_B", "lora_B.bias", "lora_embedding_A", "lora_embedding_B",
                  kMagnitude},
      .borrowed = {kTrainedTokens},

@@ -59,6 +59,19 @@ struct Rewriting {
   }
 };
 
+// How checkpoints name the matrices of an expert; the first is that of Update::parts.
+struct ExpertNaming {
+  std::vector<std::pair<std::string_view, std::string_view>> exchanged;
+};
+const std::vector<ExpertNaming> kExpertNamings = {
+    {},
+    {{{".gate_proj.", ".w1."}, {".up_proj.", ".w3."}, {".down_proj.", ".w2."}}},
+    {{{".mlp.experts.", ".block_sparse_moe.experts."},
+      {".gate_proj.", ".w1."},
+      {".up_proj.", ".w3."},
+      {".down_proj.", ".w2."}}},
+};
+
 struct Attempt {
   Rewriting rewriting;
   std::vector<ResolvedUpdate> resolved;
@@ -149,21 +162,57 @@ class Resolver {
       // What needs no rewriting keeps its name: an lm_head stands outside the prefixed part.
       if (tensor == nullptr) tensor = find_parameter(update.module, update, name);
       if (tensor == nullptr && update.if_present) continue;
+      if (tensor == nullptr && add_parts(update, rewriting, attempt)) continue;
       if (tensor == nullptr) {
         if (attempt.works()) attempt.first = plain;
         attempt.missing.push_back(plain);
         continue;
       }
-      ResolvedUpdate resolved{&update, std::move(name), {tensor->shape, false}};
-      if (const std::string wrong = judge(update, *tensor, resolved.base.transposed);
-          !wrong.empty()) {
-        if (attempt.works()) attempt.first = resolved.tensor;
-        attempt.misshapen.push_back(fmt::format("{} {}", resolved.tensor, wrong));
-      } else {
-        attempt.resolved.push_back(std::move(resolved));
-      }
+      add(update, std::move(name), *tensor, attempt);
     }
     return attempt;
+  }
+
+  void add(const Update& update, std::string name, const TensorInfo& tensor,
+           Attempt& attempt) const {
+    ResolvedUpdate resolved{&update, std::move(name), {tensor.shape, false}};
+    const std::string wrong = judge(update, tensor, resolved.base.transposed);
+    if (wrong.empty()) {
+      attempt.resolved.push_back(std::move(resolved));
+      return;
+    }
+    if (attempt.works()) attempt.first = resolved.tensor;
+    attempt.misshapen.push_back(fmt::format("{} {}", resolved.tensor, wrong));
+  }
+
+  // False where the model does not store the update's parts either.
+  bool add_parts(const Update& update, const Rewriting& rewriting, Attempt& attempt) const {
+    const auto naming = std::find_if(
+        kExpertNamings.begin(), kExpertNamings.end(), [&](const ExpertNaming& candidate) {
+          return !update.parts.empty() &&
+                 find(part_name(update.parts.front(), rewriting, candidate)) != nullptr;
+        });
+    if (naming == kExpertNamings.end()) return false;
+    for (const Update& part : update.parts) {
+      std::string name = part_name(part, rewriting, *naming);
+      if (const TensorInfo* tensor = find(name)) {
+        add(part, std::move(name), *tensor, attempt);
+        continue;
+      }
+      if (attempt.works()) attempt.first = name;
+      attempt.missing.push_back(std::move(name));
+    }
+    return true;
+  }
+
+  static std::string part_name(const Update& part, const Rewriting& rewriting,
+                               const ExpertNaming& naming) {
+    std::string name = join_name(rewriting.apply(part.module), part.parameter);
+    for (const auto& [from, to] : naming.exchanged) {
+      const std::size_t at = name.rfind(from);
+      if (at != name.npos) name.replace(at, from.size(), to);
+    }
+    return name;
   }
 
   // Empty if the update fits the tensor, else what is wrong.
@@ -205,7 +254,23 @@ class Resolver {
       return fmt::format("is {}, the adapter's is for {}", shape_text(tensor.shape),
                          update.change->expected());
     }
-    transposed = straight && turned ? is_conv1d(update) : turned;
+    transposed = turned;
+    if (!straight || !turned) return {};
+    switch (update.change->orientation(target_.model_type)) {
+      case Orientation::AsLinear:
+        transposed = is_conv1d(update);
+        break;
+      case Orientation::Straight:
+        transposed = false;
+        break;
+      case Orientation::Transposed:
+        break;
+      case Orientation::Unknown:
+        return fmt::format(
+            "is {}, and nothing says which of its sides are the inputs: the model "
+            "has no model_type",
+            shape_text(tensor.shape));
+    }
     return {};
   }
 
@@ -292,9 +357,11 @@ class Resolver {
     return std::all_of(
         adapter_.updates().begin(), adapter_.updates().end(), [&](const Update& update) {
           std::string name;
+          Attempt parts;
           return update.if_present ||
                  find_parameter(rewriting.apply(update.module), update, name) != nullptr ||
-                 find_parameter(update.module, update, name) != nullptr;
+                 find_parameter(update.module, update, name) != nullptr ||
+                 add_parts(update, rewriting, parts);
         });
   }
 

@@ -281,15 +281,19 @@ std::uint64_t Program::stored_bytes() const {
 
 std::uint64_t Program::update_bytes() const {
   std::uint64_t bytes = 0;
-  const auto add = [&](const Adapter& adapter, const Update& update) {
+  const auto add = [&](const Adapter& adapter, const Update& update, const BaseTensor& base) {
+    if (update.change != nullptr) {
+      bytes += update.change->bytes(adapter.source(), base);
+      return;
+    }
     for (const std::size_t tensor : update.tensors())
       bytes += adapter.source().tensors()[tensor].bytes();
   };
   for (const Operand& operand : operands) {
-    if (!operand.is_stored()) add(*operand.adapter, *operand.update);
+    if (!operand.is_stored()) add(*operand.adapter, *operand.update, operand.base);
   }
   for (const ProgramNode& node : nodes) {
-    if (node.norm) add(*node.norm->adapter, *node.norm->update);
+    if (node.norm) add(*node.norm->adapter, *node.norm->update, {});
   }
   return bytes;
 }
