@@ -36,6 +36,10 @@ constexpr std::array<std::string_view, 4> kConv1dLayers = {"c_attn", "c_proj", "
 constexpr std::array<std::string_view, 3> kEmbeddings = {"embed_tokens.weight", "wte.weight",
                                                          "word_embeddings.weight"};
 
+// What has a row for every token of the vocabulary, which an adapter may have changed.
+constexpr std::array<std::string_view, 4> kTokenRows = {"embed_in.weight", "embed_out.weight",
+                                                        "lm_head.bias", kHead};
+
 // One way to turn the adapter's module names into the model's.
 struct Rewriting {
   std::string remove;  // at the front, from names that begin with it
@@ -173,8 +177,19 @@ class Resolver {
     return attempt;
   }
 
-  void add(const Update& update, std::string name, const TensorInfo& tensor,
-           Attempt& attempt) const {
+  // The first update of a tensor that an adapter has resized is its replacement; the others are
+  // made for that.
+  void add(const Update& update, std::string name, TensorInfo tensor, Attempt& attempt) const {
+    if (has_token_rows(name)) {
+      const auto resized =
+          std::find_if(attempt.resolved.begin(), attempt.resolved.end(), [&](const auto& other) {
+            return other.update->kind == UpdateKind::Replace && other.tensor == name;
+          });
+      if (resized != attempt.resolved.end()) tensor.shape = resized->base.shape;
+      if (update.kind == UpdateKind::Replace) {
+        resize(tensor, adapter_.source().tensors()[update.first]);
+      }
+    }
     ResolvedUpdate resolved{&update, std::move(name), {tensor.shape, false}};
     const std::string wrong = judge(update, tensor, resolved.base.transposed);
     if (wrong.empty()) {
@@ -183,6 +198,21 @@ class Resolver {
     }
     if (attempt.works()) attempt.first = resolved.tensor;
     attempt.misshapen.push_back(fmt::format("{} {}", resolved.tensor, wrong));
+  }
+
+  static bool has_token_rows(std::string_view name) {
+    const auto is = [&](std::string_view ending) { return ends_with_components(name, ending); };
+    return std::any_of(kEmbeddings.begin(), kEmbeddings.end(), is) ||
+           std::any_of(kTokenRows.begin(), kTokenRows.end(), is);
+  }
+
+  // Gives `tensor` the rows of `by`, where that is all in which they differ.
+  static void resize(TensorInfo& tensor, const TensorInfo& by) {
+    if (tensor.shape.empty() || by.elements == 0 || tensor.shape.size() != by.shape.size() ||
+        !std::equal(tensor.shape.begin() + 1, tensor.shape.end(), by.shape.begin() + 1)) {
+      return;
+    }
+    tensor.shape = by.shape;
   }
 
   // False where the model does not store the update's parts either.

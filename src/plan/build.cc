@@ -148,6 +148,7 @@ class Builder {
         return add_term(index, base, operand, weight * update.scale);
       case UpdateKind::Replace: {
         set_stored(operand, adapter.source(), update.first);
+        if (weight != 1.0) check_rows(base, operand);
         const std::size_t vector = add_operand(operand);
         if (weight == 1.0) return push(SumNode{{{true, vector, 1.0}}, index});
         return push(SumNode{{{false, base, 1.0 - weight}, {true, vector, weight}}, index});
@@ -159,6 +160,17 @@ class Builder {
         break;
     }
     return add_norm(index, base, operand, update);
+  }
+
+  // Going a part of the way needs the same rows at both ends.
+  void check_rows(std::size_t base, const Operand& replacement) const {
+    for (const std::size_t below : operands_below(base)) {
+      if (program_.operands[below].elements == replacement.elements) continue;
+      refuse(fmt::format("`{}` replaces this tensor by one of another number of rows, and a weight "
+                         "would mix the two",
+                         replacement.label),
+             fmt::format("fold it without a weight: `[{}]`", replacement.label));
+    }
   }
 
   static void set_stored(Operand& operand, const TensorSource& source, std::size_t tensor) {

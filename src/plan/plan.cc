@@ -59,25 +59,78 @@ void keep_warnings(Plan& plan) {
   }
 }
 
-// The tensors of a node: those of the first leaf below it, token rows by the rule.
-std::vector<TensorInfo> tensors_of(const std::vector<std::size_t>& leaves,
-                                   const std::vector<LeafView>& views, VocabularyRule rule) {
-  std::vector<TensorInfo> tensors = views[leaves.front()].tensors;
-  for (TensorInfo& tensor : tensors) {
-    if (tensor.shape.empty() || tensor.shape[0] == 0 || !has_token_rows(tensor.name)) continue;
-    const std::uint64_t row = tensor.elements / tensor.shape[0];
-    for (const std::size_t leaf : leaves) {
-      const auto found = views[leaf].by_name.find(tensor.name);
-      if (found == views[leaf].by_name.end()) continue;
-      const TensorInfo& other = views[leaf].source->tensors()[found->second];
-      if (other.shape.empty()) continue;
-      tensor.shape[0] = rule == VocabularyRule::Truncate
-                            ? std::min(tensor.shape[0], other.shape[0])
-                            : std::max(tensor.shape[0], other.shape[0]);
+// How many rows the token tensors of every node have: of a fold what its adapter brings, if it
+// replaces them; of a merge by the rule.
+class TokenRows {
+ public:
+  TokenRows(const Recipe& recipe, const std::vector<LeafView>& views, VocabularyRule rule)
+      : recipe_(recipe), views_(views), rule_(rule) {}
+
+  // Nodes are added in order; `updates` are those of a fold.
+  void add(const FoldUpdates* updates) {
+    const RecipeNode& node = recipe_.nodes[rows_.size()];
+    Rows rows;
+    if (const auto* leaf = std::get_if<LeafNode>(&node.node)) {
+      const LeafView& view = views_[leaf->leaf];
+      for (const auto& [name, index] : view.by_name) {
+        const auto& shape = view.source->tensors()[index].shape;
+        if (has_token_rows(name) && !shape.empty()) rows[name] = shape[0];
+      }
+    } else if (const auto* fold = std::get_if<FoldNode>(&node.node)) {
+      rows = rows_[fold->model];
+      for (const auto& [name, resolved] : *updates) {
+        if (resolved.update->kind != UpdateKind::Replace || !has_token_rows(name)) continue;
+        rows[name] = resolved.base.shape[0];
+      }
+    } else {
+      for (const std::size_t model : std::get<BlendNode>(node.node).models) join(rows, model);
     }
-    tensor.elements = row * tensor.shape[0];
+    rows_.push_back(std::move(rows));
   }
-  return tensors;
+
+  void apply(std::size_t node, std::vector<TensorInfo>& tensors) const {
+    for (TensorInfo& tensor : tensors) {
+      const auto found = rows_[node].find(tensor.name);
+      if (found == rows_[node].end() || tensor.elements == 0) continue;
+      tensor.elements = tensor.elements / tensor.shape[0] * found->second;
+      tensor.shape[0] = found->second;
+    }
+  }
+
+ private:
+  using Rows = std::map<std::string, std::uint64_t>;
+
+  void join(Rows& rows, std::size_t model) const {
+    for (const auto& [name, count] : rows_[model]) {
+      const auto [at, is_new] = rows.emplace(name, count);
+      if (is_new) continue;
+      at->second = rule_ == VocabularyRule::Truncate ? std::min(at->second, count)
+                                                     : std::max(at->second, count);
+    }
+  }
+
+  const Recipe& recipe_;
+  const std::vector<LeafView>& views_;
+  VocabularyRule rule_;
+  std::vector<Rows> rows_;  // by node
+};
+
+// An adapter that was trained with more tokens brings its own embedding, and head.
+void warn_of_resized(Plan& plan, const FoldNode& fold, const std::vector<TensorInfo>& tensors,
+                     const FoldUpdates& updates) {
+  for (const TensorInfo& tensor : tensors) {
+    const auto [begin, end] = updates.equal_range(tensor.name);
+    for (auto at = begin; at != end; ++at) {
+      if (at->second.update->kind != UpdateKind::Replace || at->second.base.shape == tensor.shape)
+        continue;
+      plan.warnings.push_back(fmt::format(
+          "`{}` brings {} token rows where its model has {} (`{}`); a tokenizer with its tokens, "
+          "if "
+          "there is one, lies in the adapter's folder",
+          folded_name(plan.recipe, fold), at->second.base.shape[0], tensor.shape[0], tensor.name));
+      return;
+    }
+  }
 }
 
 // What a fold folds: an adapter, or several made one.
@@ -95,13 +148,17 @@ const Adapter& folded_adapter(Plan& plan, std::size_t node, const FoldNode& fold
 // Resolves every fold against what is below it (all leaves of a merge hold the same tensors).
 void resolve_folds(Plan& plan, const std::vector<LeafView>& views, Workshop& workshop,
                    std::vector<Error>& problems) {
+  TokenRows rows(plan.recipe, views, workshop.vocabulary);
   for (std::size_t i = 0; i < plan.recipe.nodes.size(); ++i) {
     const auto* fold = std::get_if<FoldNode>(&plan.recipe.nodes[i].node);
-    if (fold == nullptr) continue;
+    if (fold == nullptr) {
+      rows.add(nullptr);
+      continue;
+    }
     FoldUpdates& updates = workshop.folds[i];
-    const std::vector<std::size_t> leaves = leaves_below(plan.recipe, fold->model);
-    const std::size_t leaf = leaves.front();
-    const std::vector<TensorInfo> tensors = tensors_of(leaves, views, workshop.vocabulary);
+    const std::size_t leaf = leaves_below(plan.recipe, fold->model).front();
+    std::vector<TensorInfo> tensors = views[leaf].tensors;
+    rows.apply(fold->model, tensors);
     FoldTarget target;
     target.tensors = tensors;
     target.model_type = plan.leaves[leaf]->model_type();
@@ -112,12 +169,33 @@ void resolve_folds(Plan& plan, const std::vector<LeafView>& views, Workshop& wor
         updates.emplace(update.tensor, update);
       }
     });
+    warn_of_resized(plan, *fold, tensors, updates);
+    rows.add(&updates);
   }
 }
 
 bool folds_into_head(const Workshop& workshop) {
   return std::any_of(workshop.folds.begin(), workshop.folds.end(),
                      [](const auto& fold) { return fold.second.contains(kOutputHead); });
+}
+
+// One vocabulary for embedding and head, where an adapter brings rows for one of them alone.
+void check_token_rows(const Plan& plan, const LeafView& first, std::vector<Error>& problems) {
+  const Program* one = nullptr;
+  for (const Program& program : plan.programs) {
+    if (!has_token_rows(program.tensor) || program.shape.size() != 2) continue;
+    const auto& stored = first.source->tensors()[first.by_name.at(program.tensor)].shape;
+    if (one == nullptr) one = &program;
+    const auto& other = first.source->tensors()[first.by_name.at(one->tensor)].shape;
+    if (program.shape[0] == one->shape[0] || stored[0] != other[0]) continue;
+    problems.emplace_back(
+        ErrorCode::Mismatch,
+        fmt::format("the output would have {} rows in `{}` and {} in `{}`", one->shape[0],
+                    one->tensor, program.shape[0], program.tensor),
+        TensorPlace{program.tensor},
+        "an adapter brings token rows for one of the two alone; save it with both");
+    return;
+  }
 }
 
 void build_programs(Plan& plan, const Workshop& workshop, std::vector<Error>& problems) {
@@ -385,6 +463,7 @@ PlanResult make_plan(Recipe recipe, std::vector<std::unique_ptr<Checkpoint>> lea
   warn_without_tokenizer(plan);
   warn_of_vocabularies(plan, views, workshop.vocabulary);
   build_programs(plan, workshop, problems);
+  check_token_rows(plan, views.front(), problems);
   if (plan.programs.empty() && problems.empty()) {
     problems.emplace_back(ErrorCode::Mismatch, "the models hold no tensors", Where{});
   }
