@@ -10,6 +10,7 @@
 #include "adapter/adapter_config.h"
 #include "adapter/family.h"
 #include "adapter/keys.h"
+#include "adapter/replication.h"
 #include "base/text.h"
 #include "checkpoint/config.h"
 #include "checkpoint/weights_file.h"
@@ -34,6 +35,7 @@ class OpenAdapter final : public Adapter {
   const std::vector<InputFile>& files() const override { return files_; }
   const TensorSource& source() const override { return *source_; }
   bool fan_in_fan_out() const override { return fan_in_fan_out_; }
+  const std::vector<LayerRange>& layer_replication() const { return layer_replication_; }
 
  private:
   friend class Opener;
@@ -41,6 +43,7 @@ class OpenAdapter final : public Adapter {
   std::string family_;
   std::string base_model_;
   bool fan_in_fan_out_ = false;
+  std::vector<LayerRange> layer_replication_;
   std::vector<Update> updates_;
   std::vector<std::string> warnings_;
   std::vector<InputFile> files_;
@@ -136,6 +139,7 @@ class Opener {
     adapter_->family_ = config_.name;
     adapter_->base_model_ = config_.base_model;
     adapter_->fan_in_fan_out_ = config_.fan_in_fan_out;
+    adapter_->layer_replication_ = config_.layer_replication;
     adapter_->updates_ = std::move(opening_.updates);
     adapter_->warnings_ = std::move(opening_.warnings);
     adapter_->source_ = std::move(opening_.source);
@@ -315,6 +319,11 @@ class Opener {
 };
 
 }  // namespace
+
+std::vector<LayerRange> layer_replication(const Adapter& adapter) {
+  const auto* const opened = dynamic_cast<const OpenAdapter*>(&adapter);
+  return opened == nullptr ? std::vector<LayerRange>{} : opened->layer_replication();
+}
 
 std::unique_ptr<Adapter> open_adapter(Disk& disk, const std::string& path) {
   return Opener(path).open(disk);

@@ -46,8 +46,7 @@ struct OptionReason {
   const char* field;
   const char* reason;
 };
-constexpr std::array<OptionReason, 7> kOptionReasons = {{
-    {"layer_replication", "replicated layers change the model's depth, which is not folded yet"},
+constexpr std::array<OptionReason, 6> kOptionReasons = {{
     {"alora_invocation_tokens", "an activated LoRA acts only behind its invocation text"},
     {"arrow_config", "Arrow routes by the input, so no fixed weight exists"},
     {"use_qalora", "QALoRA's factors belong to a quantised base"},
@@ -109,6 +108,24 @@ void check_initialisation(const ConfigFields& fields) {
       "initial state (path_initial_model_for_weight_conversion)");
 }
 
+// [[0, 2], [1, 3]]: ranges of layers.
+std::vector<LayerRange> replication_of(const ConfigFields& fields) {
+  std::vector<LayerRange> ranges;
+  const Json* field = fields.find("layer_replication");
+  if (field == nullptr) return ranges;
+  const auto wrong = [&] { fields.wrong("layer_replication", "a list of ranges of layers"); };
+  if (!field->is_array()) wrong();
+  for (const Json& range : *field) {
+    if (!range.is_array() || range.size() != 2 || !range[0].is_number_unsigned() ||
+        !range[1].is_number_unsigned() ||
+        range[0].get<std::uint64_t>() >= range[1].get<std::uint64_t>()) {
+      wrong();
+    }
+    ranges.push_back({range[0].get<std::uint64_t>(), range[1].get<std::uint64_t>()});
+  }
+  return ranges;
+}
+
 std::string bias_of(const ConfigFields& fields) {
   std::string bias = fields.text("bias", "none");
   if (bias != "none" && bias != "all" && !bias.ends_with("_only")) {
@@ -133,6 +150,7 @@ AdapterConfig read_adapter_config(const Json& json, const std::string& path) {
   config.name = config.family->name_for(fields);
   config.fan_in_fan_out = fields.flag("fan_in_fan_out");
   config.bias = bias_of(fields);
+  config.layer_replication = replication_of(fields);
   config.modules_to_save = fields.texts("modules_to_save");
   config.base_model = fields.text("base_model_name_or_path", "");
   return config;

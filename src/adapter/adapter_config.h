@@ -7,6 +7,7 @@
 
 #include "adapter/config_fields.h"
 #include "adapter/family.h"
+#include "adapter/replication.h"
 #include "base/json.h"
 
 namespace thorns {
@@ -18,6 +19,7 @@ struct AdapterConfig {
   bool fan_in_fan_out = false;
   std::string bias = "none";  // "none", "all", or the biases of adapted layers: "lora_only"
   std::vector<std::string> modules_to_save;
+  std::vector<LayerRange> layer_replication;
   std::string base_model;  // base_model_name_or_path
 };
 

@@ -76,6 +76,46 @@ void set_text_field(Json& config, const char* field, const Json& value, bool add
   if (!found && add) (nested ? config["text_config"] : config)[field] = value;
 }
 
+// The layers of the first leaf that the output's are made of; empty where they are the same.
+std::vector<std::uint64_t> repeated_layers(const Plan& plan) {
+  std::vector<std::string> output;
+  for (const Program& program : plan.programs) output.push_back(program.tensor);
+  std::vector<std::string> input;
+  for (const TensorInfo& tensor : plan.leaves.front()->tensors()) input.push_back(tensor.name);
+  const LayerStack above(output);
+  const LayerStack below(input);
+  std::vector<std::uint64_t> layers(above.layers());
+  bool repeated = false;
+  for (const Program& program : plan.programs) {
+    const LayerPosition position = above.position(program.tensor);
+    if (position.part != LayerPosition::Inside) continue;
+    for (const Operand& operand : program.operands) {
+      if (operand.source != plan.leaves.front().get() || operand.adapter != nullptr) continue;
+      const std::string& stored = operand.source->tensors()[operand.tensor].name;
+      layers[position.layer] = below.position(stored).layer;
+      repeated = repeated || stored != program.tensor;
+    }
+  }
+  if (!repeated) layers.clear();
+  return layers;
+}
+
+// How many layers there are, and what is said of each of them.
+void set_layers(Json& config, const std::vector<std::uint64_t>& layers) {
+  for (const char* field : {"num_hidden_layers", "n_layer", "num_layers"}) {
+    set_text_field(config, field, layers.size(), false);
+  }
+  for (Json* part : {&config, has(config, "text_config") ? &config["text_config"] : nullptr}) {
+    if (part == nullptr || !part->is_object() || !has(*part, "layer_types")) continue;
+    const Json stored = (*part)["layer_types"];
+    Json types = Json::array();
+    for (const std::uint64_t layer : layers) {
+      if (stored.is_array() && layer < stored.size()) types.push_back(stored[layer]);
+    }
+    (*part)["layer_types"] = types;
+  }
+}
+
 }  // namespace
 
 ConfigFacts config_facts(const Plan& plan) {
@@ -96,6 +136,7 @@ ConfigFacts config_facts(const Plan& plan) {
   }
   facts.vocabulary = output.count();
   facts.resized = output.count() != base.count();
+  if (!plan.leaves.empty()) facts.layers = repeated_layers(plan);
   return facts;
 }
 
@@ -111,6 +152,7 @@ Json edited_config(Json base, const ConfigFacts& facts) {
   // where the output may differ from what the default says.
   if (facts.vocabulary) set_text_field(base, "vocab_size", *facts.vocabulary, facts.resized);
   set_text_field(base, "tie_word_embeddings", facts.tied, facts.head_stored);
+  if (!facts.layers.empty()) set_layers(base, facts.layers);
   return base;
 }
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/json.h"
 #include "plan/plan.h"
@@ -17,6 +18,8 @@ struct ConfigFacts {
   bool resized = false;                     // the first leaf's embedding has other rows
   bool tied = false;                        // the output head is the embedding
   bool head_stored = false;                 // in the output or in the first leaf
+  // Where layers are repeated: for each of the output its number in the first leaf.
+  std::vector<std::uint64_t> layers = {};
 };
 
 ConfigFacts config_facts(const Plan& plan);

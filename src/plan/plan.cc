@@ -11,6 +11,7 @@
 #include "plan/layout.h"
 #include "plan/match.h"
 #include "plan/memory.h"
+#include "plan/replicate.h"
 
 namespace thorns {
 namespace {
@@ -452,6 +453,7 @@ PlanResult make_plan(Recipe recipe, std::vector<std::unique_ptr<Checkpoint>> lea
   workshop.recipe = &plan.recipe;
   workshop.views = &views;
   workshop.dtype = options.dtype ? options.dtype : plan.recipe.settings.dtype;
+  replicate_layers(plan, views, problems);
   resolve_folds(plan, views, workshop, problems);
   match_views(plan.recipe, views, folds_into_head(workshop), workshop.vocabulary, problems);
   warn_of_untied(plan, views);
