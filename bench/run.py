@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Measures thorns against cat, cp and numpy, and prints ratios of one run as a Markdown table.
 
-    python3 bench/run.py [--thorns build/thorns] [--dir bench/out] [--runs 5] [--only cold,warm,depth,numpy,fold]
+    python3 bench/run.py [--thorns build/thorns] [--dir bench/out] [--runs 5] [--only cold,warm,depth,numpy,fold,ranks]
 
-Needs numpy, 7 GB of disk below --dir and 2 GB of /dev/shm. The commands of a row run in turn, A B A B ...,
+Needs numpy, 7 GB of disk below --dir (2 GB for fold and ranks) and 2 GB of /dev/shm. The commands of a row run in turn, A B A B ...,
 and each figure is a median over the runs; the least and the largest are given beside it.
 """
 import argparse
@@ -25,6 +25,7 @@ MODELS = ["NousHermes", "Chronos", "Platypus", "AiroborosM2.0", "Holodeck"]
 ADAPTERS = ["Kimiko", "Janine", "LIMA-RP"]
 HIDDEN, INTERMEDIATE, LAYERS, VOCABULARY, RANK = 2048, 5632, 4, 32000, 16
 FOLD_LAYERS = 7  # 1 GB
+RANKS, RANKED_LAYERS = (16, 64, 256, 1024), 2
 MEMORY = 512_000_000
 CHAIN = "{{{{NousHermes+Chronos}+Platypus}+AiroborosM2.0}+Holodeck}"
 FLAT = "{NousHermes+Chronos+Platypus+AiroborosM2.0+Holodeck; linear}"
@@ -94,19 +95,19 @@ def make_inputs(folder):
         pass
 
 
-def write_adapter(path, layers, number):
-    """A LoRA of rank 16 over all projections."""
+def write_adapter(path, layers, number, rank=RANK):
+    """A LoRA over all projections."""
     os.makedirs(path, exist_ok=True)
     factors = []
     for name, shape in shapes(layers):
         if "_proj" in name:
             module = "base_model.model." + name.removesuffix(".weight")
-            factors.append((module + ".lora_A.weight", (RANK, shape[1])))
-            factors.append((module + ".lora_B.weight", (shape[0], RANK)))
+            factors.append((module + ".lora_A.weight", (rank, shape[1])))
+            factors.append((module + ".lora_B.weight", (shape[0], rank)))
     write_safetensors(os.path.join(path, "adapter_model.safetensors"), factors, "F32", 4,
                       lambda name, shape: random_tensor(20 + number, name, shape, 0.01))
     with open(os.path.join(path, "adapter_config.json"), "w", encoding="utf-8") as file:
-        json.dump({"peft_type": "LORA", "r": RANK, "lora_alpha": 2 * RANK, "bias": "none"}, file)
+        json.dump({"peft_type": "LORA", "r": rank, "lora_alpha": 2 * rank, "bias": "none"}, file)
 
 
 def make_fold_inputs(folder):
@@ -131,8 +132,8 @@ def make_fold_inputs(folder):
 # ---------------------------------------------------------------- measuring
 
 
-def run(command):
-    """Seconds and peak resident bytes of one command (a list, or a line for the shell)."""
+def run_counted(command):
+    """Seconds and resource usage of one command (a list, or a line for the shell)."""
     begin = time.perf_counter()
     process = subprocess.Popen(command, shell=isinstance(command, str), stdout=subprocess.DEVNULL,
                                stderr=subprocess.PIPE)
@@ -142,6 +143,12 @@ def run(command):
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         sys.exit(f"{command} failed:\n{errors.decode()}")
+    return seconds, usage
+
+
+def run(command):
+    """Seconds and peak resident bytes of one command."""
+    seconds, usage = run_counted(command)
     return seconds, usage.ru_maxrss * 1024
 
 
@@ -245,6 +252,30 @@ with open(out, "wb") as f:
 """
 
 
+def measure_ranks(thorns, folder, out, runs):
+    """What a core multiplies out: processor time of folds of growing rank, above that of the lowest."""
+    place = os.path.join(folder, "fold")
+    elements = sum(math.prod(shape) for name, shape in shapes(RANKED_LAYERS) if "_proj" in name)
+    print(f"a LoRA over {RANKED_LAYERS} of {FOLD_LAYERS} layers ({elements / 1e6:.0f} million elements); {runs} runs, "
+          "medians\n\n| rank | seconds | processor seconds | elements times rank per core and second |\n|---|---|---|---|")
+    least = None
+    for rank in RANKS:
+        name = f"Rank{rank}"
+        if not os.path.exists(os.path.join(place, name, "adapter_config.json")):
+            write_adapter(os.path.join(place, name), RANKED_LAYERS, rank, rank)
+        seconds, processor = [], []
+        for _ in range(runs):
+            remove(out)
+            took, usage = run_counted([thorns, "merge", f"{{Base[{name}]}}", "--path", place, "-o", out, "--quiet"])
+            seconds.append(took)
+            processor.append(usage.ru_utime)
+        user = statistics.median(processor)
+        least = least or (rank, user)
+        rate = f"{elements * (rank - least[0]) / (user - least[1]):.2g}" if rank > least[0] else ""
+        print(f"| {rank} | {statistics.median(seconds):.2f} | {user:.2f} | {rate} |")
+    remove(out)
+
+
 def machine():
     model = platform.processor() or "unknown CPU"
     with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
@@ -261,21 +292,21 @@ def main():
     parser.add_argument("--thorns", default="build/thorns")
     parser.add_argument("--dir", default="bench/out")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--only", default="cold,warm,depth,numpy,fold")
+    parser.add_argument("--only", default="cold,warm,depth,numpy,fold")  # and ranks
     parser.add_argument("--make", action="store_true", help="only make the inputs")
     options = parser.parse_args()
     wanted = options.only.split(",")
     folder = os.path.abspath(options.dir)
     os.makedirs(folder, exist_ok=True)
     if options.make:
-        make_inputs(folder)
-        if "fold" in wanted:
+        if set(wanted) - {"fold", "ranks"}:
+            make_inputs(folder)
+        if "fold" in wanted or "ranks" in wanted:
             make_fold_inputs(folder)
         return
     # In a process of its own: a child's peak memory counts what its parent held when it was started.
     subprocess.run([sys.executable, __file__, "--make", "--dir", folder, "--only", options.only], check=True)
     leaves = [os.path.join(folder, "models", model, "model.safetensors") for model in MODELS]
-    size = os.path.getsize(leaves[0])
     disk_out, disk_copy = os.path.join(folder, "merged"), os.path.join(folder, "copy")
     ram_out, ram_copy = "/dev/shm/thorns-bench-merged", "/dev/shm/thorns-bench-copy"
     quoted = " ".join(f"'{leaf}'" for leaf in leaves)
@@ -296,6 +327,12 @@ def main():
         clean()
         run(f"cat {quoted} > /dev/null")
 
+    if "ranks" in wanted:
+        print(machine())
+        measure_ranks(options.thorns, folder, ram_out, options.runs)
+        wanted.remove("ranks")
+        if not wanted:
+            return
     rows, peaks = [], []
     if "cold" in wanted:
         row = Row(options.runs, cold, merge(KEY, disk_out),
@@ -335,8 +372,10 @@ def main():
         row = Row(options.runs, warm_fold, fold, f"cp '{base}' '{ram_copy}'")
         rows.append(row.text("the same, against `cp` of the model", "1.3"))
     clean()
-    print(f"{machine()}; five leaves of {size / 1e6:.0f} MB (float16) and three LoRAs of rank {RANK}; "
-          f"{options.runs} runs in turn, median (least-largest)")
+    inputs = "a model of 1 GB (bfloat16) and a LoRA"
+    if set(wanted) - {"fold"}:
+        inputs = f"five leaves of {os.path.getsize(leaves[0]) / 1e6:.0f} MB (float16) and three LoRAs"
+    print(f"{machine()}; {inputs} of rank {RANK}; {options.runs} runs in turn, median (least-largest)")
     if "cold" in wanted:
         print(f"cold: {forget(folder)}")
     print("\n| work | thorns | other | ratio | bar |\n|---|---|---|---|---|")

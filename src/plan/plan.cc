@@ -314,6 +314,36 @@ void count_bytes(Plan& plan) {
   }
 }
 
+// What a thread computes and what a disk moves in a second, roughly (bench/run.py --only ranks
+// measures the first): for a word of warning, no more.
+constexpr double kRankElements = 1.2e10;  // elements of a product times its rank, both sweeps
+constexpr double kDiskBytes = 1e9;
+constexpr double kWorthSaying = 1.0;  // seconds
+
+// Whether multiplying out factors takes longer than the files.
+void warn_of_ranks(Plan& plan) {
+  double work = 0;
+  std::uint64_t highest = 0;
+  std::string name;
+  for (const Program& program : plan.programs) {
+    for (const Operand& operand : program.operands) {
+      if (operand.is_stored() || operand.update->rank == 0) continue;
+      work += static_cast<double>(operand.update->rank) * static_cast<double>(operand.elements);
+      if (operand.update->rank <= highest) continue;
+      highest = operand.update->rank;
+      name = operand.label;
+    }
+  }
+  const double compute = work / kRankElements / static_cast<double>(plan.threads);
+  const double moved = static_cast<double>(plan.bytes_read + plan.bytes_out) / kDiskBytes;
+  if (compute < kWorthSaying || compute < moved) return;
+  plan.warnings.push_back(
+      fmt::format("computing takes longer than reading and writing: the products of the adapters' "
+                  "factors need about {:.0f} s on {} thread{}, the files about {:.0f} s at 1 GB/s "
+                  "(`{}` has rank {})",
+                  compute, plan.threads, plan.threads == 1 ? "" : "s", moved, name, highest));
+}
+
 // Models of several types are rounded to one output type: said, once per model.
 void warn_of_casts(Plan& plan) {
   std::map<std::string, std::size_t> casts;
@@ -477,6 +507,7 @@ PlanResult make_plan(Recipe recipe, std::vector<std::unique_ptr<Checkpoint>> lea
   if (!problems.empty()) return result;
   count_bytes(plan);
   warn_of_casts(plan);
+  warn_of_ranks(plan);
   return result;
 }
 

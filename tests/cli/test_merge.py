@@ -201,6 +201,37 @@ class Plan(support.CliTest):
         for field in ("key", "tensors", "merged", "copied", "bytes_in", "bytes_out", "shards"):
             self.assertEqual(plan[field], merge["plan"][field], field)
 
+    def test_plan_says_when_computing_takes_longest(self):
+        def write_sparse(path, shapes):
+            header, end = {}, 0
+            for name, shape in shapes.items():
+                begin, end = end, end + 2 * shape[0] * shape[1]
+                header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [begin, end]}
+            text = json.dumps(header).encode()
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "wb") as file:
+                file.write(len(text).to_bytes(8, "little") + text)
+                file.truncate(8 + len(text) + end)
+
+        module = "model.layers.0.mlp.up_proj"
+        write_sparse(self.path("M", "model.safetensors"), {module + ".weight": [8192, 8192]})
+        self.write("M/config.json", '{"model_type": "llama"}')
+        for rank in (16, 1024):
+            folder = "rank-%d" % rank
+            write_sparse(self.path(folder, "adapter_model.safetensors"),
+                         {"base_model.model.%s.lora_A.weight" % module: [rank, 8192],
+                          "base_model.model.%s.lora_B.weight" % module: [8192, rank]})
+            self.write(folder + "/adapter_config.json",
+                       '{"peft_type": "LORA", "r": %d, "lora_alpha": 1}' % rank)
+        said = "computing takes longer than reading and writing"
+        result = self.run_thorns("plan", "M[rank-1024]", "-j", "2")
+        self.assert_code(result, 0)
+        text = " ".join(result.out.split())
+        self.assertIn(said, text)
+        self.assertIn("about 3 s on 2 threads", text)
+        self.assertIn("`rank-1024` has rank 1024", text)
+        self.assertNotIn(said, " ".join(self.run_thorns("plan", "M[rank-16]").out.split()))
+
     def test_plan_lists_all_problems(self):
         options = self.family()
 
