@@ -49,9 +49,10 @@ struct OptionReason {
 constexpr std::array<OptionReason, 6> kOptionReasons = {{
     {"alora_invocation_tokens", "an activated LoRA acts only behind its invocation text"},
     {"arrow_config", "Arrow routes by the input, so no fixed weight exists"},
-    {"use_qalora", "QALoRA's factors belong to a quantised base"},
-    {"use_bdlora", "block-diagonal LoRA is not folded yet"},
-    {"kasa_config", "KaSA truncates its base's singular values, too"},
+    {"use_qalora", "QALoRA's factors act on pooled inputs of a quantised base"},
+    {"use_bdlora", "BD-LoRA stores blocks of a block-diagonal factor, which are not folded"},
+    {"kasa_config",
+     "KaSA cuts the smallest singular values off its base, so its factors belong to other weights"},
     {"megatron_config", "Megatron's layers are split between ranks"},
 }};
 
@@ -105,7 +106,8 @@ void check_initialisation(const ConfigFields& fields) {
                   "do not belong to the original weights",
                   init, known ? "changes" : "may have changed"),
       "convert it to a plain LoRA: PEFT does that when it saves the adapter together with its "
-      "initial state (path_initial_model_for_weight_conversion)");
+      "initial state (path_initial_model_for_weight_conversion). To fold it into the changed base "
+      "itself, where you have that, set init_lora_weights to true in its adapter_config.json");
 }
 
 // [[0, 2], [1, 3]]: ranges of layers.

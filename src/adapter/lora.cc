@@ -15,6 +15,7 @@
 namespace thorns {
 namespace {
 
+constexpr std::uint64_t kMostExperts = 8192;  // far more than models have
 constexpr const char* kMagnitude = "lora_magnitude_vector";
 
 bool is_dora(const ConfigFields& config) { return config.flag("use_dora"); }
@@ -129,6 +130,12 @@ void fold_parameters(FamilyModule& module, const std::vector<std::string>& names
     const auto divisor = static_cast<double>(rank);
     const double scale = module.alpha("lora_alpha", name) /
                          (is_rslora(module.config()) ? std::sqrt(divisor) : divisor);
+    if (a[0] / rank > kMostExperts) {
+      module.refuse(ErrorCode::Unsupported,
+                    fmt::format("has factors for {} experts of `{}.{}`; at most {} are folded",
+                                a[0] / rank, module.name(), name, kMostExperts),
+                    second);
+    }
     if (a[0] == rank) {  // no experts
       Update update;
       update.kind = UpdateKind::LowRank;

@@ -181,7 +181,19 @@ bool folds_into_head(const Workshop& workshop) {
 }
 
 // One vocabulary for embedding and head, where an adapter brings rows for one of them alone.
-void check_token_rows(const Plan& plan, const LeafView& first, std::vector<Error>& problems) {
+void check_token_rows(const Plan& plan, const Workshop& workshop, std::vector<Error>& problems) {
+  const LeafView& first = workshop.views->front();
+  const auto resizes = [&](const auto& entry) {
+    const auto stored = first.by_name.find(entry.first);
+    return entry.second.update->kind == UpdateKind::Replace && has_token_rows(entry.first) &&
+           stored != first.by_name.end() &&
+           entry.second.base.shape != first.source->tensors()[stored->second].shape;
+  };
+  if (std::none_of(workshop.folds.begin(), workshop.folds.end(), [&](const auto& fold) {
+        return std::any_of(fold.second.begin(), fold.second.end(), resizes);
+      })) {
+    return;
+  }
   const Program* one = nullptr;
   for (const Program& program : plan.programs) {
     if (!has_token_rows(program.tensor) || program.shape.size() != 2) continue;
@@ -495,7 +507,7 @@ PlanResult make_plan(Recipe recipe, std::vector<std::unique_ptr<Checkpoint>> lea
   warn_without_tokenizer(plan);
   warn_of_vocabularies(plan, views, workshop.vocabulary);
   build_programs(plan, workshop, problems);
-  check_token_rows(plan, views.front(), problems);
+  check_token_rows(plan, workshop, problems);
   if (plan.programs.empty() && problems.empty()) {
     problems.emplace_back(ErrorCode::Mismatch, "the models hold no tensors", Where{});
   }
