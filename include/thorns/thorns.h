@@ -42,6 +42,9 @@ struct Inputs {
   std::vector<std::pair<std::string, std::string>> adapters;
   std::vector<std::string> paths;
   std::vector<std::string> fallback_paths;
+  // Adapter's name -> file of the beginnings of its module names and what the model has in their
+  // place (docs/adapters.md). Without a name: for all adapters that have none of their own.
+  std::vector<std::pair<std::string, std::string>> key_maps;
 };
 
 struct MergeOptions {

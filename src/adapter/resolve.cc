@@ -3,9 +3,12 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 #include <optional>
+#include <set>
 #include <string_view>
 #include <tuple>
+#include <utility>
 
 #include "adapter/adapter.h"
 #include "base/text.h"
@@ -15,6 +18,7 @@ namespace thorns {
 namespace {
 
 constexpr std::size_t kMostNamed = 12;  // names spelled out in a message
+constexpr std::size_t kMostCandidates = 3;
 constexpr const char* kHead = "lm_head.weight";
 constexpr const char* kAttentionWeight = "in_proj_weight";  // of torch's MultiheadAttention
 
@@ -40,26 +44,62 @@ constexpr std::array<std::string_view, 3> kEmbeddings = {"embed_tokens.weight", 
 constexpr std::array<std::string_view, 4> kTokenRows = {"embed_in.weight", "embed_out.weight",
                                                         "lm_head.bias", kHead};
 
-// One way to turn the adapter's module names into the model's.
-struct Rewriting {
-  std::string remove;  // at the front, from names that begin with it
-  std::string add;     // at the front
+struct Exchange {
+  std::string_view from;  // at the front; empty: of every name
+  std::string_view to;
+};
 
-  bool is_identity() const { return remove.empty() && add.empty(); }
+// The modules of models that see, as transformers calls them since 4.52 and as checkpoints and
+// older adapters do: the one in place of the other, in all parts of the model at once. What stands
+// in the new place already is named first, so that it stays.
+constexpr std::array<Exchange, 4> kToNewQwen = {{{"model.visual.", "model.visual."},
+                                                 {"model.language_model.", "model.language_model."},
+                                                 {"visual.", "model.visual."},
+                                                 {"model.", "model.language_model."}}};
+constexpr std::array<Exchange, 2> kToOldQwen = {
+    {{"model.visual.", "visual."}, {"model.language_model.", "model."}}};
+constexpr std::array<Exchange, 5> kToNewLlava = {
+    {{"language_model.model.", "model.language_model."},
+     {"language_model.lm_head", "lm_head"},
+     {"vision_tower.", "model.vision_tower."},
+     {"vision_model.", "model.vision_model."},
+     {"multi_modal_projector.", "model.multi_modal_projector."}}};
+constexpr std::array<Exchange, 5> kToOldLlava = {
+    {{"model.language_model.", "language_model.model."},
+     {"lm_head", "language_model.lm_head"},
+     {"model.vision_tower.", "vision_tower."},
+     {"model.vision_model.", "vision_model."},
+     {"model.multi_modal_projector.", "multi_modal_projector."}}};
+
+// One way to turn the adapter's module names into the model's: of the exchanges the first whose
+// `from` a name begins with.
+struct Rewriting {
+  std::vector<std::pair<std::string, std::string>> exchanges;
+
+  Rewriting() = default;
+  Rewriting(std::string from, std::string to) { exchanges.emplace_back(from, to); }
+  explicit Rewriting(std::span<const Exchange> table) {
+    for (const Exchange& exchange : table) exchanges.emplace_back(exchange.from, exchange.to);
+  }
+
+  bool is_identity() const { return exchanges.empty(); }
   std::string apply(const std::string& module) const {
-    std::string_view rest = module;
-    if (!remove.empty()) {
-      if (!rest.starts_with(remove)) return module;
-      rest.remove_prefix(remove.size());
+    for (const auto& [from, to] : exchanges) {
+      if (module.starts_with(from)) return to + module.substr(from.size());
     }
-    return add + std::string(rest);
+    return module;
   }
   std::string text() const {
     if (is_identity()) return "names as they are";
-    if (!remove.empty() && !add.empty())
-      return fmt::format("`{}` in place of `{}` before the names", add, remove);
-    return remove.empty() ? fmt::format("`{}` put before the names", add)
-                          : fmt::format("`{}` taken from the names", remove);
+    std::vector<std::string> parts;
+    for (const auto& [from, to] : exchanges) {
+      if (from == to) continue;
+      parts.push_back(from.empty() ? fmt::format("`{}` put before the names", to)
+                      : to.empty()
+                          ? fmt::format("`{}` taken from the names", from)
+                          : fmt::format("`{}` in place of `{}` before the names", to, from));
+    }
+    return fmt::format("{}", fmt::join(parts, ", "));
   }
 };
 
@@ -82,6 +122,7 @@ struct Attempt {
   std::vector<std::string> missing;    // names as the adapter has them
   std::vector<std::string> misshapen;  // with both shapes
   std::string first;                   // name of the first that failed
+  const Update* lost = nullptr;        // the first that found no tensor
   bool works() const { return missing.empty() && misshapen.empty(); }
   std::size_t failures() const { return missing.size() + misshapen.size(); }
 };
@@ -105,14 +146,16 @@ class Resolver {
  public:
   Resolver(const Adapter& adapter, const FoldTarget& target) : adapter_(adapter), target_(target) {
     if (target_.tied_head && find_stored(kHead) == nullptr) tied_embedding_ = find_embedding();
+    if (writes_underscores()) index_underscored();
   }
 
   std::vector<ResolvedUpdate> run() const {
     Attempt nearest = attempt({});
     if (nearest.works()) return finish(std::move(nearest));
-    const std::string lost = nearest.missing.empty() ? std::string() : nearest.missing.front();
+    const Update* const lost = nearest.lost;
     if (auto found = choose(known_prefixes(), nearest)) return finish(std::move(*found));
     if (auto found = choose(exchanged_prefixes(), nearest)) return finish(std::move(*found));
+    if (auto found = choose(renamed_parts(), nearest)) return finish(std::move(*found));
     if (auto found = choose(other_prefixes(lost), nearest)) return finish(std::move(*found));
     refuse(nearest);
   }
@@ -123,6 +166,37 @@ class Resolver {
         target_.tensors.begin(), target_.tensors.end(), name,
         [](const TensorInfo& info, std::string_view sought) { return info.name < sought; });
     return at != target_.tensors.end() && at->name == name ? &*at : nullptr;
+  }
+
+  // ---- names with underscores for dots, which cannot be turned back without the model
+
+  bool writes_underscores() const {
+    return std::all_of(adapter_.updates().begin(), adapter_.updates().end(),
+                       [](const Update& update) {
+                         return update.module.find('.') == update.module.npos &&
+                                update.module.find('_') != update.module.npos;
+                       });
+  }
+
+  static std::string underscored(std::string name) {
+    std::replace(name.begin(), name.end(), '.', '_');
+    return name;
+  }
+
+  // A module's name as the adapter spells names.
+  std::string spelled(std::string_view module) const {
+    return underscored_.empty() ? std::string(module) : underscored(std::string(module));
+  }
+
+  void index_underscored() {
+    std::set<std::string> doubtful;
+    for (const TensorInfo& info : target_.tensors) {
+      const std::string module =
+          info.name.substr(0, std::min(info.name.rfind('.'), info.name.size()));
+      const auto [at, added] = underscored_.try_emplace(underscored(module), module);
+      if (!added && at->second != module) doubtful.insert(at->first);
+    }
+    for (const std::string& name : doubtful) underscored_.erase(name);
   }
 
   // The one embedding that a tied head shares; null where there is none or more than one.
@@ -147,8 +221,10 @@ class Resolver {
 
   // The tensor that `update` changes in `module`, and its name. Multi-head attention calls the
   // weight that it multiplies with in_proj_weight.
-  const TensorInfo* find_parameter(const std::string& module, const Update& update,
+  const TensorInfo* find_parameter(const std::string& written, const Update& update,
                                    std::string& name) const {
+    const auto dotted = underscored_.find(written);
+    const std::string& module = dotted == underscored_.end() ? written : dotted->second;
     name = join_name(module, update.parameter);
     const TensorInfo* tensor = find(name);
     if (tensor != nullptr || update.kind != UpdateKind::LowRank) return tensor;
@@ -169,6 +245,7 @@ class Resolver {
       if (tensor == nullptr && add_parts(update, rewriting, attempt)) continue;
       if (tensor == nullptr) {
         if (attempt.works()) attempt.first = plain;
+        if (attempt.lost == nullptr) attempt.lost = &update;
         attempt.missing.push_back(plain);
         continue;
       }
@@ -344,11 +421,11 @@ class Resolver {
     return std::move(working.front());
   }
 
-  static std::vector<Rewriting> known_prefixes() {
+  std::vector<Rewriting> known_prefixes() const {
     std::vector<Rewriting> all;
     for (const std::string_view prefix : kPrefixes) {
-      all.push_back({std::string(prefix), {}});
-      all.push_back({{}, std::string(prefix)});
+      all.push_back({spelled(prefix), {}});
+      all.push_back({{}, spelled(prefix)});
     }
     return all;
   }
@@ -358,25 +435,37 @@ class Resolver {
     std::vector<Rewriting> all;
     for (const std::string_view remove : kPrefixes) {
       for (const std::string_view add : kPrefixes) {
-        Rewriting rewriting{std::string(remove), std::string(add)};
+        Rewriting rewriting{spelled(remove), spelled(add)};
         if (remove != add && reaches_all(rewriting)) all.push_back(std::move(rewriting));
       }
     }
     return all;
   }
 
-  // Any other prefix that brings `lost`, a name of the adapter, to a tensor: one that the model
-  // puts before the name, or one that the name has and the model leaves out.
-  std::vector<Rewriting> other_prefixes(const std::string& lost) const {
+  static std::vector<Rewriting> renamed_parts() {
+    return {Rewriting(kToNewQwen), Rewriting(kToOldQwen), Rewriting(kToNewLlava),
+            Rewriting(kToOldLlava)};
+  }
+
+  // Any other prefix that brings `lost`, a module of the adapter, to one of the model: one that the
+  // model puts before the name, or one that the name has and the model leaves out.
+  std::vector<Rewriting> other_prefixes(const Update* lost) const {
     std::vector<Rewriting> all;
-    if (lost.empty()) return all;
+    if (lost == nullptr) return all;
+    const char separator = underscored_.empty() ? '.' : '_';
+    const std::string& module = lost->module;
+    const std::string ending = separator + module;
+    const std::string parameter = "." + lost->parameter;
     for (const TensorInfo& info : target_.tensors) {
-      if (info.name.size() == lost.size() || !ends_with_components(info.name, lost)) continue;
-      Rewriting rewriting{{}, info.name.substr(0, info.name.size() - lost.size())};
+      if (!info.name.ends_with(parameter)) continue;
+      const std::string name = spelled(info.name.substr(0, info.name.size() - parameter.size()));
+      if (!name.ends_with(ending)) continue;
+      Rewriting rewriting{{}, name.substr(0, name.size() - module.size())};
       if (reaches_all(rewriting)) all.push_back(std::move(rewriting));
     }
-    for (std::size_t dot = lost.find('.'); dot != lost.npos; dot = lost.find('.', dot + 1)) {
-      Rewriting rewriting{lost.substr(0, dot + 1), {}};
+    for (std::size_t at = module.find(separator); at != module.npos;
+         at = module.find(separator, at + 1)) {
+      Rewriting rewriting{module.substr(0, at + 1), {}};
       if (reaches_all(rewriting)) all.push_back(std::move(rewriting));
     }
     return all;
@@ -440,10 +529,54 @@ class Resolver {
     }
   }
 
-  std::string base_hint() const {
-    if (adapter_.base_model().empty()) return "is this the model that the adapter was trained on?";
-    return fmt::format("the adapter was trained on `{}`; is this that model?",
-                       adapter_.base_model());
+  // What the adapter was made for, and which modules of the model may be meant.
+  std::string hint(const Attempt& nearest) const {
+    std::string text = adapter_.base_model().empty()
+                           ? "is this the model that the adapter was trained on?"
+                           : fmt::format("the adapter was trained on `{}`; is this that model?",
+                                         adapter_.base_model());
+    if (nearest.lost == nullptr) return text;
+    const std::vector<std::string> candidates = candidates_for(*nearest.lost);
+    if (candidates.empty()) return text;
+    return text + fmt::format(
+                      " If it only names its modules in another way (`{}` may be {}), say "
+                      "which are meant with --key-map",
+                      nearest.lost->module, list_text(candidates, kMostCandidates));
+  }
+
+  // The modules of the model whose names end like this one's, those that agree most.
+  std::vector<std::string> candidates_for(const Update& lost) const {
+    std::vector<std::string> nearest;
+    std::size_t most = 1;
+    for (const TensorInfo& info : target_.tensors) {
+      const std::string parameter = "." + lost.parameter;
+      if (!info.name.ends_with(parameter)) continue;
+      const std::string module = info.name.substr(0, info.name.size() - parameter.size());
+      const std::size_t equal = equal_components(spelled(module), lost.module);
+      if (equal < most) continue;
+      if (equal > most) nearest.clear();
+      most = equal;
+      nearest.push_back(fmt::format("`{}`", module));
+    }
+    return nearest;
+  }
+
+  // How many components, counted from the end, two names share.
+  std::size_t equal_components(std::string_view a, std::string_view b) const {
+    const char separator = underscored_.empty() ? '.' : '_';
+    std::size_t count = 0;
+    for (;;) {
+      const std::size_t at_a = a.rfind(separator);
+      const std::size_t at_b = b.rfind(separator);
+      const auto last = [](std::string_view text, std::size_t at) {
+        return at == text.npos ? text : text.substr(at + 1);
+      };
+      if (last(a, at_a) != last(b, at_b)) return count;
+      ++count;
+      if (at_a == a.npos || at_b == b.npos) return count;
+      a = a.substr(0, at_a);
+      b = b.substr(0, at_b);
+    }
   }
 
   [[noreturn]] void refuse(const Attempt& nearest) const {
@@ -466,7 +599,7 @@ class Resolver {
     throw Error(ErrorCode::Mismatch,
                 fmt::format("the adapter `{}` does not fit the model{}: {}", adapter_.path(), how,
                             fmt::format("{}", fmt::join(parts, "; "))),
-                TensorPlace{nearest.first, std::nullopt, adapter_.path()}, base_hint());
+                TensorPlace{nearest.first, std::nullopt, adapter_.path()}, hint(nearest));
   }
 
   [[noreturn]] void refuse_ambiguous(const std::vector<Attempt>& working) const {
@@ -479,12 +612,29 @@ class Resolver {
                 fmt::format("the adapter `{}` fits the model in {} ways: {}", adapter_.path(),
                             working.size(), list_text(ways, kMostNamed)),
                 TensorPlace{working.front().resolved.front().tensor, std::nullopt, adapter_.path()},
-                "rename the adapter's tensors so that they name the model's modules in full");
+                "say which is meant with --key-map, in a file with a line such as  " +
+                    map_line(working.front().resolved.front()));
+  }
+
+  // `layers: model.layers`, without what the names of the two modules have in common behind that.
+  static std::string map_line(const ResolvedUpdate& resolved) {
+    const std::string& from = resolved.update->module;
+    const std::string to = resolved.tensor.substr(0, resolved.tensor.rfind('.'));
+    std::size_t common = 0;
+    while (common < std::min(from.size(), to.size()) &&
+           from[from.size() - 1 - common] == to[to.size() - 1 - common]) {
+      ++common;
+    }
+    const std::size_t dot = from.find('.', from.size() - common);
+    const std::size_t kept = dot == from.npos ? 0 : from.size() - dot;
+    return fmt::format("{}: {}", from.substr(0, from.size() - kept),
+                       to.substr(0, to.size() - kept));
   }
 
   const Adapter& adapter_;
   const FoldTarget& target_;
   const TensorInfo* tied_embedding_ = nullptr;
+  std::map<std::string, std::string> underscored_;  // where the adapter writes so: -> the module
 };
 
 }  // namespace

@@ -1,9 +1,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
+#include <map>
 #include <string>
 
 #include "adapter/adapter.h"
+#include "adapter/refit.h"
 #include "support/byte_disk.h"
 #include "support/error_of.h"
 #include "support/safetensors_builder.h"
@@ -26,6 +29,16 @@ class Fold {
     weights_.add(module + ".lora_B.weight", Dtype::F32, {out, 2}, std::vector<double>(2 * out));
     return *this;
   }
+  // The same with small whole numbers that differ from module to module.
+  Fold& counted(const std::string& module, std::uint64_t out, std::uint64_t in) {
+    std::vector<double> a(2 * in);
+    std::vector<double> b(2 * out);
+    for (double& number : a) number = next_ = 1.0 + std::fmod(next_ * 5.0 + 3.0, 13.0);
+    for (double& number : b) number = next_ = 1.0 + std::fmod(next_ * 7.0 + 2.0, 11.0);
+    weights_.add(module + ".lora_A.weight", Dtype::F32, {2, in}, a);
+    weights_.add(module + ".lora_B.weight", Dtype::F32, {out, 2}, b);
+    return *this;
+  }
   Fold& tensor(const std::string& name, std::vector<std::uint64_t> shape) {
     std::size_t count = 1;
     for (const std::uint64_t dim : shape) count *= dim;
@@ -44,14 +57,33 @@ class Fold {
   }
   Fold& model_type(const std::string& type) { return target_.model_type = type, *this; }
   Fold& tied() { return target_.tied_head = true, *this; }
+  Fold& map(KeyMap map) { return map_ = std::move(map), *this; }
   Fold& config(const std::string& fields) { return config_ += fields, *this; }
 
   std::vector<ResolvedUpdate> run() {
     disk_.files["a/adapter_config.json"] = R"({"peft_type":"LORA","r":2)" + config_ + "}";
     disk_.files["a/adapter_model.safetensors"] = weights_.bytes();
-    adapter_ = open_adapter(disk_, "a");
+    adapter_ = rename_modules(open_adapter(disk_, "a"), map_);
     target_.tensors = base_;
+    recut(adapter_, target_);
     return resolve(*adapter_, target_);
+  }
+  // The change of a model's tensor by row and column, after run().
+  std::vector<double> change(const ResolvedUpdate& resolved) const {
+    const std::size_t rows = resolved.base.rows();
+    const std::size_t columns = resolved.base.columns();
+    const std::size_t rank = resolved.update->rank;
+    std::vector<float> u(rows * rank);
+    std::vector<float> v(rank * columns);
+    load_factors(*adapter_, *resolved.update, resolved.base, u, v);
+    std::vector<double> sum(rows * columns);
+    for (std::size_t i = 0; i < sum.size(); ++i) {
+      for (std::size_t k = 0; k < rank; ++k) {
+        sum[i] += resolved.update->scale * static_cast<double>(u[i / columns * rank + k]) *
+                  static_cast<double>(v[k * columns + i % columns]);
+      }
+    }
+    return sum;
   }
   // "name" or "name^T" of each resolved update, in order.
   std::vector<std::string> names() {
@@ -65,6 +97,8 @@ class Fold {
  private:
   SafetensorsBuilder weights_;
   std::string config_;
+  KeyMap map_;
+  double next_ = 1.0;
   ByteDisk disk_;
   std::vector<TensorInfo> base_;
   FoldTarget target_;
@@ -178,7 +212,9 @@ TEST(Resolve, CompetingRewritingsAreShown) {
          {"as in model.layers.0.q.weight", "as in text_model.layers.0.q.weight"}) {
       EXPECT_NE(error.message().find(part), std::string::npos) << error.message();
     }
-    EXPECT_NE(error.hint().find("in full"), std::string::npos);
+    EXPECT_NE(error.hint().find("--key-map, in a file with a line such as  layers: model.layers"),
+              std::string::npos)
+        << error.hint();
   }
   {
     Fold fold;
@@ -195,6 +231,204 @@ TEST(Resolve, CompetingRewritingsAreShown) {
     fold.base({{"vision.tower.layers.0.q.weight", {5, 4}}, {"audio.layers.0.q.weight", {3, 4}}});
     EXPECT_EQ(fold.names(), Names{"audio.layers.0.q.weight"});
   }
+}
+
+TEST(Resolve, ModelsThatSeeAreRenamedInAllTheirParts) {
+  // Names as checkpoints have them, and as transformers has them since 4.52.
+  struct Case {
+    const char* old_language;
+    const char* old_sight;
+    const char* new_language;
+    const char* new_sight;
+  };
+  for (const Case& c : {Case{"model.layers.0.q", "visual.blocks.0.qkv",
+                             "model.language_model.layers.0.q", "model.visual.blocks.0.qkv"},
+                        Case{"language_model.model.layers.0.q", "vision_tower.layers.0.q",
+                             "model.language_model.layers.0.q", "model.vision_tower.layers.0.q"}}) {
+    for (const bool forward : {true, false}) {
+      SCOPED_TRACE(c.old_language);
+      Fold fold;
+      fold.lora(forward ? c.old_language : c.new_language, 3, 4);
+      fold.lora(forward ? c.old_sight : c.new_sight, 5, 4);
+      const std::string language = forward ? c.new_language : c.old_language;
+      const std::string sight = forward ? c.new_sight : c.old_sight;
+      fold.base({{language + ".weight", {3, 4}}, {sight + ".weight", {5, 4}}});
+      EXPECT_EQ(fold.names(), (Names{language + ".weight", sight + ".weight"}));
+    }
+  }
+}
+
+TEST(Resolve, UnderscoresMayStandForDots) {
+  for (const std::string prefix : {"", "model.", "my.own.wrapper."}) {
+    SCOPED_TRACE(prefix);
+    Fold fold;
+    fold.lora("layers_0_self_attn_q_proj", 3, 4).lora("layers_1_self_attn_q_proj", 3, 4);
+    fold.base({{prefix + "layers.0.self_attn.q_proj.weight", {3, 4}},
+               {prefix + "layers.1.self_attn.q_proj.weight", {3, 4}}});
+    EXPECT_EQ(fold.names(), (Names{prefix + "layers.0.self_attn.q_proj.weight",
+                                   prefix + "layers.1.self_attn.q_proj.weight"}));
+  }
+  Fold longer;
+  longer.lora("text_model_layers_0_q_proj", 3, 4).base({{"layers.0.q_proj.weight", {3, 4}}});
+  EXPECT_EQ(longer.names(), Names{"layers.0.q_proj.weight"});
+  Fold doubtful;  // two modules that are spelled alike
+  doubtful.lora("a_b_c", 3, 4).base({{"a.b_c.weight", {3, 4}}, {"a_b.c.weight", {3, 4}}});
+  EXPECT_EQ(error_of([&] { doubtful.run(); }).code(), ErrorCode::Mismatch);
+}
+
+TEST(Resolve, AKeyMapSaysHowModulesAreCalled) {
+  const KeyMap map = {{"lm", "model"}, {"lm.sight", "eyes"}, {"lm.head", std::nullopt}};
+  Fold fold;
+  fold.lora("lm.layers.0.q", 3, 4).lora("lm.sight.0.q", 5, 4).lora("lm.head", 9, 4);
+  fold.lora("lmx.q", 2, 4).map(map);
+  fold.base(
+      {{"model.layers.0.q.weight", {3, 4}}, {"eyes.0.q.weight", {5, 4}}, {"lmx.q.weight", {2, 4}}});
+  EXPECT_EQ(fold.names(), (Names{"eyes.0.q.weight", "lmx.q.weight", "model.layers.0.q.weight"}));
+
+  struct Case {
+    const char* from;
+    const char* to;
+    const char* module;
+    const char* renamed;
+  };
+  for (const Case& c : {Case{"", "model", "layers.0.q", "model.layers.0.q"},
+                        Case{"", "m.", "q", "m.q"}, Case{"model", "", "model.q", "q"},
+                        Case{"a.b", "c", "a.b", "c"}, Case{"te_", "text.", "te_q", "text.q"}}) {
+    SCOPED_TRACE(c.module);
+    Fold other;
+    other.lora(c.module, 3, 4).map({{c.from, c.to}});
+    other.base({{std::string(c.renamed) + ".weight", {3, 4}}, {"other.q.weight", {3, 4}}});
+    EXPECT_EQ(other.names(), Names{std::string(c.renamed) + ".weight"});
+  }
+}
+
+TEST(Resolve, AKeyMapThatDoesNothingIsSaid) {
+  ByteDisk disk;
+  SafetensorsBuilder weights;
+  weights.add("a.q.lora_A.weight", Dtype::F32, {2, 4}, std::vector<double>(8));
+  weights.add("a.q.lora_B.weight", Dtype::F32, {3, 2}, std::vector<double>(6));
+  disk.files["a/adapter_config.json"] = R"({"peft_type":"LORA","r":2})";
+  disk.files["a/adapter_model.safetensors"] = weights.bytes();
+  const auto adapter = rename_modules(open_adapter(disk, "a"), {{"b", "c"}});
+  ASSERT_EQ(adapter->warnings().size(), 1U);
+  EXPECT_NE(adapter->warnings()[0].find("applies to none of its modules: `b`"), std::string::npos);
+  const Error error = error_of([&] {
+    rename_modules(open_adapter(disk, "a"), {{"a", std::nullopt}});
+  });
+  EXPECT_EQ(error.code(), ErrorCode::BadRecipe);
+}
+
+TEST(Resolve, WhatMayBeMeantIsShown) {
+  Fold fold;
+  fold.lora("tower.layers.7.attn.q", 3, 4).lora("tower.layers.7.attn.q.extra", 3, 4);
+  fold.base({{"net.layers.6.attn.q.weight", {3, 4}}, {"net.layers.7.attn.q.weight", {3, 4}}});
+  const Error error = error_of([&] { fold.run(); });
+  EXPECT_NE(error.hint().find("`tower.layers.7.attn.q` may be `net.layers.7.attn.q`), say which "
+                                "are meant with --key-map"),
+            std::string::npos)
+      << error.hint();
+}
+
+TEST(Recut, PartsAreFoldedIntoTheJoinedMatrix) {
+  // q of 4 rows, k and v of 2; v has another alpha, and there may be parts without an update.
+  for (const std::vector<std::string>& parts :
+       {Names{"q_proj", "k_proj", "v_proj"}, Names{"q_proj", "v_proj"}, Names{"k_proj"}}) {
+    SCOPED_TRACE(parts.size());
+    Fold apart;
+    Fold joined;
+    for (Fold* fold : {&apart, &joined}) {
+      fold->config(R"(,"lora_alpha":3,"alpha_pattern":{"v_proj":5})");
+      for (const std::string& part : parts) {
+        fold->counted("model.layers.0." + part, part == "q_proj" ? 4 : 2, 3);
+      }
+    }
+    apart.base({{"model.layers.0.q_proj.weight", {4, 3}},
+                {"model.layers.0.k_proj.weight", {2, 3}},
+                {"model.layers.0.v_proj.weight", {2, 3}}});
+    joined.base({{"language_model.layers.0.qkv_proj.weight", {8, 3}}});
+    std::vector<double> expected(24);
+    for (const ResolvedUpdate& update : apart.run()) {
+      const std::vector<double> change = apart.change(update);
+      const std::size_t first = update.tensor.find("q_proj") != std::string::npos   ? 0
+                                : update.tensor.find("k_proj") != std::string::npos ? 4
+                                                                                    : 6;
+      std::copy(change.begin(), change.end(),
+                expected.begin() + static_cast<std::ptrdiff_t>(first * 3));
+    }
+    const auto resolved = joined.run();
+    ASSERT_EQ(resolved.size(), 1U);
+    EXPECT_EQ(resolved[0].tensor, "language_model.layers.0.qkv_proj.weight");
+    EXPECT_EQ(resolved[0].update->rank, 2 * parts.size());
+    const std::vector<double> change = joined.change(resolved[0]);
+    for (std::size_t i = 0; i < 24; ++i) EXPECT_NEAR(change[i], expected[i], 1e-4) << i;
+  }
+}
+
+TEST(Recut, AJoinedUpdateIsCutIntoParts) {
+  Fold joined;
+  Fold apart;
+  for (Fold* fold : {&joined, &apart}) {
+    fold->counted("model.layers.0.qkv_proj", 8, 3).counted("model.layers.0.gate_up_proj", 10, 3);
+  }
+  joined.base({{"model.layers.0.qkv_proj.weight", {8, 3}},
+               {"model.layers.0.gate_up_proj.weight", {10, 3}}});
+  apart.base({{"layers.0.q_proj.weight", {4, 3}},
+              {"layers.0.k_proj.weight", {2, 3}},
+              {"layers.0.v_proj.weight", {2, 3}},
+              {"layers.0.gate_proj.weight", {5, 3}},
+              {"layers.0.up_proj.weight", {5, 3}}});
+  std::vector<double> all;  // by name: gate_up, qkv
+  for (const ResolvedUpdate& update : joined.run()) {
+    const std::vector<double> change = joined.change(update);
+    all.insert(all.end(), change.begin(), change.end());
+  }
+  std::map<std::string, std::vector<double>> parts;
+  for (const ResolvedUpdate& update : apart.run()) parts[update.tensor] = apart.change(update);
+  std::vector<double> together;
+  for (const char* name : {"gate", "up", "q", "k", "v"}) {
+    const std::vector<double>& part = parts[std::string("layers.0.") + name + "_proj.weight"];
+    together.insert(together.end(), part.begin(), part.end());
+  }
+  EXPECT_EQ(together, all);
+}
+
+TEST(Recut, APartOfTheModelKeepsItsOwnCut) {
+  // The tower has its projections apart, the language model has them joined.
+  Fold fold;
+  fold.lora("model.layers.0.q_proj", 4, 3).lora("tower.layers.0.q_proj", 5, 3);
+  fold.base(
+      {{"model.layers.0.qkv_proj.weight", {12, 3}}, {"tower.layers.0.q_proj.weight", {5, 3}}});
+  EXPECT_EQ(fold.names(),
+            (Names{"model.layers.0.qkv_proj.weight", "tower.layers.0.q_proj.weight"}));
+}
+
+TEST(Recut, PartsThatCannotBeSoAreRefused) {
+  struct Case {
+    const char* part;
+    std::uint64_t rows;
+    std::uint64_t all;
+  };
+  for (const Case& c : {Case{"q_proj", 5, 8}, Case{"q_proj", 2, 8}, Case{"q_proj", 8, 8},
+                        Case{"v_proj", 3, 8}, Case{"k_proj", 8, 8}}) {
+    Fold fold;
+    fold.lora(std::string("a.") + c.part, c.rows, 3).base({{"a.qkv_proj.weight", {c.all, 3}}});
+    const Error error = error_of([&] { fold.run(); });
+    EXPECT_EQ(error.code(), ErrorCode::Mismatch);
+    EXPECT_NE(error.message().find("the adapter's is for parts of ["), std::string::npos)
+        << error.message();
+  }
+  Fold half;
+  half.lora("a.gate_up_proj", 10, 3);
+  half.base({{"a.gate_proj.weight", {4, 3}}, {"a.up_proj.weight", {6, 3}}});
+  EXPECT_EQ(error_of([&] { half.run(); }).code(), ErrorCode::Mismatch);
+
+  Fold dora;
+  dora.config(R"(,"use_dora":true)").lora("a.q_proj", 4, 3);
+  dora.tensor("a.q_proj.lora_magnitude_vector", {4}).base({{"a.qkv_proj.weight", {8, 3}}});
+  const Error error = error_of([&] { dora.run(); });
+  EXPECT_EQ(error.code(), ErrorCode::Unsupported);
+  EXPECT_NE(error.message().find("`a.q_proj` is `qkv_proj` in the model"), std::string::npos)
+      << error.message();
 }
 
 TEST(Resolve, EverythingThatFindsNoTensorIsListed) {

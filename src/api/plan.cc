@@ -90,6 +90,8 @@ Recipe bind(Disk& disk, const MergeOptions& options) {
   for (const auto& [name, where] : options.inputs.models) bindings.models.push_back({name, where});
   for (const auto& [name, where] : options.inputs.adapters)
     bindings.adapters.push_back({name, where});
+  for (const auto& [name, where] : options.inputs.key_maps)
+    bindings.key_maps.push_back({name, where});
   bindings.paths = options.inputs.paths;
   bindings.fallback_paths = options.inputs.fallback_paths;
   return bind_recipe(disk, options.recipe, bindings, options.standard_input);

@@ -81,6 +81,12 @@ std::pair<std::string, std::string> binding_value(const std::string& option,
   return {value.substr(0, equals), value.substr(equals + 1)};
 }
 
+// [NAME=]FILE
+std::pair<std::string, std::string> key_map_value(const std::string& value) {
+  if (value.find('=') == std::string::npos) return {{}, value};
+  return binding_value("--key-map", value);
+}
+
 std::vector<std::string> split(const std::string& text, char separator) {
   std::vector<std::string> parts;
   std::istringstream stream(text);
@@ -107,6 +113,16 @@ void declare_names(OptionTable& table, MergeOptions& options) {
                  [&options](const std::string& value) {
                    options.inputs.adapters.push_back(binding_value("--adapter", value));
                  });
+  table.repeated(
+      "--key-map", "[NAME=]FILE",
+      "Rename the modules of the adapter NAME, of all adapters without one: a YAML or JSON file of "
+      "lines such as  language_model.layers: model.layers  that say what stands at the beginning "
+      "of "
+      "the adapter's names and of the model's. Repeatable. Default: one rewriting that fits all "
+      "modules is looked for.",
+      [&options](const std::string& value) {
+        options.inputs.key_maps.push_back(key_map_value(value));
+      });
   table.repeated("--path", "DIR",
                  "Look names up here: DIR/NAME is a model if it holds config.json and an adapter "
                  "if it holds adapter_config.json; a blank in a name also matches - or _. "

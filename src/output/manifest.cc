@@ -58,6 +58,17 @@ std::string files_json(const std::vector<InputFile>& files, const std::string& f
   });
 }
 
+// A field with a comma behind it; nothing for the many adapters without.
+std::string key_map_json(const KeyMap& map) {
+  if (map.empty()) return {};
+  std::string text;
+  for (const KeyRule& rule : map) {
+    text += fmt::format("{}{}: {}", text.empty() ? "" : ", ", json_string(rule.from),
+                        rule.to ? json_string(*rule.to) : "null");
+  }
+  return fmt::format(R"("key_map": {{{}}}, )", text);
+}
+
 std::string settings_json(const RecipeSettings& settings) {
   return fmt::format(
       R"({{"name": {}, "dtype": {}, "shard_size": {}, "tokenizer": {}, "vocabulary": {}, )"
@@ -161,10 +172,10 @@ void ManifestWriter::inputs() {
     const RecipeAdapter& named = plan_.recipe.adapters[i];
     const Adapter& adapter = *plan_.adapters[i];
     out_(fmt::format(
-        R"({}    {{"name": {}, "where": {}, "family": {}, "base_model": {}, "files": {}}})",
+        R"({}    {{"name": {}, "where": {}, "family": {}, "base_model": {}, {}"files": {}}})",
         separator, json_string(named.name), json_string(published_where(named.where, named.path)),
         json_string(adapter.family()), optional_json(published_where(adapter.base_model())),
-        files_json(adapter.files(), adapter.path())));
+        key_map_json(named.key_map), files_json(adapter.files(), adapter.path())));
     separator = ",\n";
   }
   out_("\n  ],\n");

@@ -202,6 +202,11 @@ std::string remake_command(const Plan& plan, const std::string& name) {
   };
   for (const RecipeLeaf& leaf : recipe.leaves) bind("-m", leaf);
   for (const RecipeAdapter& adapter : recipe.adapters) bind("-a", adapter);
+  for (const RecipeAdapter& adapter : recipe.adapters) {
+    if (adapter.key_map.empty()) continue;
+    option("--key-map",
+           adapter.name + "=" + published_where(adapter.key_map_where, adapter.key_map_path));
+  }
   option("--dtype", dtype_option(plan));
   const auto& shard_size = recipe.settings.shard_size;
   option("--shard-size", shard_size ? fmt::format("{}", *shard_size) : "");

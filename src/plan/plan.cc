@@ -6,6 +6,7 @@
 #include <map>
 
 #include "adapter/combine.h"
+#include "adapter/refit.h"
 #include "base/text.h"
 #include "plan/build.h"
 #include "plan/layout.h"
@@ -165,6 +166,9 @@ void resolve_folds(Plan& plan, const std::vector<LeafView>& views, Workshop& wor
     target.model_type = plan.leaves[leaf]->model_type();
     target.tied_head = views[leaf].embedding.has_value();
     attempt(problems, [&] {
+      for (const FoldNode::Share& share : fold->adapters) {
+        recut(plan.adapters[share.adapter], target);
+      }
       workshop.folded[i] = &folded_adapter(plan, i, *fold);
       for (const ResolvedUpdate& update : resolve(*workshop.folded[i], target)) {
         updates.emplace(update.tensor, update);
@@ -459,7 +463,9 @@ PlanResult make_plan(Disk& disk, Recipe recipe, const PlanOptions& options) {
   }
   for (const RecipeAdapter& adapter : recipe.adapters) {
     if (adapter.path.empty()) continue;
-    attempt(problems, [&] { adapters.push_back(open_adapter(disk, adapter.path)); });
+    attempt(problems, [&] {
+      adapters.push_back(rename_modules(open_adapter(disk, adapter.path), adapter.key_map));
+    });
   }
   if (problems.empty()) {
     return make_plan(std::move(recipe), std::move(leaves), std::move(adapters), options);

@@ -12,6 +12,7 @@
 #include "base/text.h"
 #include "recipe/blend_options.h"
 #include "recipe/fold_options.h"
+#include "recipe/key_map_file.h"
 #include "recipe/names.h"
 
 namespace thorns {
@@ -64,7 +65,7 @@ std::string trimmed(const std::string& text) {
 class Binder {
  public:
   Binder(Disk& disk, const Bindings& bindings, const RecipeFile* file)
-      : names_(disk, bindings, file), file_(file) {}
+      : disk_(disk), bindings_(bindings), names_(disk, bindings, file), file_(file) {}
 
   Recipe bind(const Source& key) {
     if (file_ != nullptr) recipe_.settings = file_->settings;
@@ -82,6 +83,7 @@ class Binder {
     recipe_.key = to_string(*root.expanded);
     recipe_.published = trimmed(key.text);
     if (!recipe_.settings.tokenizer.empty()) bind_tokenizer();
+    bind_key_maps();
     return std::move(recipe_);
   }
 
@@ -338,7 +340,14 @@ class Binder {
     const bool missing = found.path.empty();
     const auto [place, is_new] =
         by_path.emplace(missing ? name.text : names_.canonical(found.path), items.size());
-    if (is_new) items.push_back({name.text, std::move(found.path), std::move(found.where), span});
+    if (is_new) {
+      Item item;
+      item.name = name.text;
+      item.path = std::move(found.path);
+      item.where = std::move(found.where);
+      item.span = span;
+      items.push_back(std::move(item));
+    }
     by_name.emplace(name.text, place->second);
     return place->second;
   }
@@ -349,6 +358,56 @@ class Binder {
   std::size_t adapter_index(const KeyName& name, const Source& source) {
     return index_of(NameKind::Adapter, name, source, recipe_.adapters, adapter_by_name_,
                     adapter_by_path_);
+  }
+
+  // ---------------------------------------------------------------- key maps
+
+  void bind_key_maps() {
+    if (file_ != nullptr) {
+      for (const FileEntry& entry : file_->key_maps) {
+        set_key_map(entry.name, entry.value, names_.located_in_file(entry.value), entry.place);
+      }
+    }
+    for (const Binding& binding : bindings_.key_maps) {
+      if (!binding.name.empty()) set_key_map(binding.name, binding.where, binding.where, {});
+    }
+    for (const Binding& binding : bindings_.key_maps) {
+      if (!binding.name.empty()) continue;
+      if (recipe_.adapters.empty()) {
+        throw Error(ErrorCode::BadRecipe, "a key map is given, but the key folds no adapter",
+                    FilePlace{binding.where});
+      }
+      for (RecipeAdapter& adapter : recipe_.adapters) {
+        if (adapter.key_map.empty()) give(adapter, binding.where, binding.where);
+      }
+    }
+  }
+
+  void set_key_map(const std::string& name, const std::string& where, const std::string& path,
+                   const Where& place) {
+    const auto found = adapter_by_name_.find(name);
+    if (found == adapter_by_name_.end()) {
+      std::vector<std::string> names;
+      for (const auto& [known, index] : adapter_by_name_) names.push_back(known);
+      const std::string near = did_you_mean(name, names);
+      throw Error(ErrorCode::BadRecipe,
+                  fmt::format("a key map is given for `{}`, which the key does not fold", name),
+                  place, near.empty() ? "adapters of the key: " + list_text(names) : near);
+    }
+    RecipeAdapter& adapter = recipe_.adapters[found->second];
+    if (!adapter.key_map.empty()) {
+      throw Error(ErrorCode::BadRecipe,
+                  fmt::format("the adapter `{}` is given two key maps, `{}` and `{}`", adapter.name,
+                              adapter.key_map_where, where),
+                  place, "put all rules into one file");
+    }
+    give(adapter, where, path);
+  }
+
+  void give(RecipeAdapter& adapter, const std::string& where, const std::string& path) {
+    adapter.key_map = read_key_map(disk_, path);
+    adapter.key_map_path = path;
+    adapter.key_map_where = where;
   }
 
   void bind_tokenizer() {
@@ -367,6 +426,8 @@ class Binder {
                 near.empty() ? "models of the key: " + list_text(leaves) : near);
   }
 
+  Disk& disk_;
+  const Bindings& bindings_;
   Names names_;
   const RecipeFile* file_;
   Recipe recipe_;

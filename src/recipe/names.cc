@@ -75,6 +75,10 @@ constexpr const char* kHubHint =
 
 }  // namespace
 
+std::string Names::located_in_file(const std::string& where) const {
+  return located(where, folder_);
+}
+
 // A name where the key has it.
 struct Names::Mention {
   NameKind kind;

@@ -27,6 +27,8 @@ class Names {
   // the key has it, `context` the end of the message ("" or " in the key of r.yaml:3").
   Found find(NameKind kind, const std::string& name, const KeySpan& span,
              const std::string& context);
+  // The path of what the recipe file says, relative to that file.
+  std::string located_in_file(const std::string& where) const;
   // One spelling for all paths of one folder or file; for comparing.
   std::string canonical(const std::string& path) const { return disk_.canonical(path); }
 

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/disk.h"
+#include "base/key_map.h"
 #include "key/expression.h"
 #include "method/combination.h"
 #include "method/method.h"
@@ -33,6 +34,9 @@ struct RecipeAdapter {
   std::string path;
   std::string where;
   KeySpan span;
+  KeyMap key_map = {};             // how its modules are called in the model; mostly empty
+  std::string key_map_path = {};   // of the file that says so
+  std::string key_map_where = {};  // as the user named it
 };
 
 // Nodes refer to earlier nodes only; equal nodes are one node.
@@ -104,6 +108,9 @@ struct Bindings {
   std::vector<Binding> adapters;
   std::vector<std::string> paths;
   std::vector<std::string> fallback_paths;  // searched where `paths` hold nothing of that name
+  // Adapters to files that rename their modules; without a name, for all that have none of their
+  // own.
+  std::vector<Binding> key_maps = {};
 };
 
 // `recipe`: a key, the path of a recipe file, or "-" with its text in `standard_input`. Throws

@@ -152,6 +152,7 @@ class Reader {
         {"name", [](Reader& r, const Node& n) { r.settings().name = r.text(n, "name"); }},
         {"models", [](Reader& r, const Node& n) { r.file_.models = r.entries(n, "models"); }},
         {"adapters", [](Reader& r, const Node& n) { r.file_.adapters = r.entries(n, "adapters"); }},
+        {"key_maps", [](Reader& r, const Node& n) { r.file_.key_maps = r.entries(n, "key_maps"); }},
         {"let", [](Reader& r, const Node& n) { r.file_.let = r.entries(n, "let"); }},
         {"key",
          [](Reader& r, const Node& n) {
@@ -208,8 +209,9 @@ class Reader {
     if (node.IsNull()) return result;  // `models:` with all its lines commented out
     if (!node.IsMap()) {
       fail(node, fmt::format("`{}` must map names to values", field),
-           field == "let" ? "write lines such as  Logic: \"{A+B}\""
-                          : "write lines such as  Chronos: ./models/chronos");
+           field == "let"        ? "write lines such as  Logic: \"{A+B}\""
+           : field == "key_maps" ? "write lines such as  Kimiko: ./kimiko-names.yaml"
+                                 : "write lines such as  Chronos: ./models/chronos");
     }
     std::set<std::string> seen;
     for (const auto& pair : node) {

@@ -24,6 +24,7 @@ struct RecipeFile {
   std::string path;
   std::vector<FileEntry> models;
   std::vector<FileEntry> adapters;
+  std::vector<FileEntry> key_maps;  // by adapter
   std::vector<FileEntry> let;
   FileEntry key;
   RecipeSettings settings;

@@ -53,6 +53,36 @@ class Merge(support.CliTest):
         untouched = "model.layers.1.mlp.up_proj.weight"
         self.assertEqual(written[untouched], base[untouched])
 
+    def test_a_key_map_names_the_modules_of_the_model(self):
+        options = self.family()
+        self.assert_code(self.run_thorns("merge", "A[L]", "-o", "plain", *options), 0)
+        renamed = {}
+        for name, tensor in support.read_safetensors(
+            self.path("loras", "L", "adapter_model.safetensors")
+        ).items():
+            renamed[name.replace("model.layers.", "net.blocks.")] = tensor
+        support.write_safetensors(self.path("loras", "L", "adapter_model.safetensors"), renamed)
+        lost = self.run_thorns("merge", "A[L]", "-o", "lost", *options)
+        self.assert_code(lost, 1)
+        self.assertIn("--key-map", lost.err)
+
+        self.write("names.yaml", "net.blocks: model.layers\n")
+        mapped = self.run_thorns(
+            "merge", "A[L]", "-o", "mapped", "--key-map", "L=names.yaml", *options
+        )
+        self.assert_code(mapped, 0)
+        self.assertEqual(
+            support.folder_bytes(self.path("mapped")), support.folder_bytes(self.path("plain"))
+        )
+        manifest = json.load(open(self.path("mapped", "thorns.json")))
+        self.assertEqual(manifest["adapters"][0]["key_map"], {"net.blocks": "model.layers"})
+        card = open(self.path("mapped", "README.md")).read()
+        self.assertIn("--key-map L=names.yaml", card)
+        for verb in ("plan", "check"):
+            self.assert_code(
+                self.run_thorns(verb, "A[L]", "--key-map", "names.yaml", *options), 0
+            )
+
     def test_key_recipe_and_standard_input_give_the_same_bytes(self):
         options = self.family("BF16")
         key = "{A[L]+B; t=0.25}"

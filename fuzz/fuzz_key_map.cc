@@ -1,0 +1,24 @@
+// Any bytes as a key map: rules with names that differ, or an error.
+#include <cstddef>
+#include <cstdint>
+#include <set>
+#include <string>
+
+#include "recipe/key_map_file.h"
+#include "support/fuzz_parts.h"
+#include "thorns/error.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  const std::string text(reinterpret_cast<const char*>(data), size);
+  try {
+    std::set<std::string> seen;
+    for (const thorns::KeyRule& rule : thorns::parse_key_map(text, "names.yaml")) {
+      thorns::fuzz::require(seen.insert(rule.from).second);
+    }
+    thorns::fuzz::require(!seen.empty());
+  } catch (const thorns::Error& error) {
+    thorns::fuzz::require(error.code() != thorns::ErrorCode::Internal);
+    to_string(error);
+  }
+  return 0;
+}

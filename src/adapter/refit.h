@@ -1,0 +1,21 @@
+// An adapter made to fit a model that names or cuts its modules otherwise.
+#pragma once
+
+#include <memory>
+
+#include "adapter/adapter.h"
+#include "base/key_map.h"
+
+namespace thorns {
+
+// The adapter with its modules renamed as the map says; rules that no module begins with become
+// warnings. BadRecipe where nothing is left of it.
+std::unique_ptr<Adapter> rename_modules(std::unique_ptr<Adapter> adapter, const KeyMap& map);
+
+// Where the model keeps in one matrix what the adapter changes apart (q_proj, k_proj and v_proj in
+// qkv_proj, gate_proj and up_proj in gate_up_proj), or the other way round: the adapter with its
+// low-rank updates put together or cut apart, exact but for one rounding of factors to float32.
+// Unsupported for other kinds of updates of such modules; the adapter is then as it was.
+void recut(std::unique_ptr<Adapter>& adapter, const FoldTarget& target);
+
+}  // namespace thorns
