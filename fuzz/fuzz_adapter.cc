@@ -1,15 +1,18 @@
 // An adapter: adapter_config.json, then, behind a line `---`, the tensors of its
 // adapter_model.safetensors, one a line: NAME DTYPE and the dimensions, for example
 //   base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight F32 2 4
+// Without a configuration the file stands alone, as those of Kohya's trainer do.
 // It opens, its updates hold together and are matched to a small model, or there is an error.
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <sstream>
 #include <string>
 #include <vector>
 
 #include "adapter/adapter.h"
+#include "adapter/refit.h"
 #include "support/fuzz_parts.h"
 #include "support/memory_disk.h"
 #include "support/safetensors_builder.h"
@@ -68,6 +71,8 @@ std::vector<thorns::TensorInfo> model() {
   add("model.layers.0.self_attn.q_proj.bias", {4});
   add("model.layers.0.self_attn.q_proj.weight", {4, 4});
   add("model.layers.0.self_attn.v_proj.weight", {2, 4});
+  add("model.layers.1.mlp.gate_up_proj.weight", {6, 4});
+  add("model.layers.1.self_attn.qkv_proj.weight", {8, 4});
   add("model.norm.weight", {4});
   add("transformer.h.0.attn.c_attn.weight", {4, 12});
   add("transformer.h.0.attn.c_proj.weight", {4, 4});
@@ -106,13 +111,15 @@ void compute(const thorns::Adapter& adapter, const thorns::ResolvedUpdate& resol
   }
 }
 
-void check(const thorns::Adapter& adapter) {
-  require(!adapter.updates().empty() && adapter.files().size() == 2);
-  const auto tensors = adapter.source().tensors();
-  for (const Update& update : adapter.updates()) check_update(update, tensors);
+void check(std::unique_ptr<thorns::Adapter> adapter, std::size_t files) {
+  require(!adapter->updates().empty() && adapter->files().size() == files);
+  const auto tensors = adapter->source().tensors();
+  for (const Update& update : adapter->updates()) check_update(update, tensors);
   static const std::vector<thorns::TensorInfo> target = model();
   for (const char* type : {"llama", "gpt2"}) {
-    for (const auto& resolved : resolve(adapter, {target, type, true})) compute(adapter, resolved);
+    const thorns::FoldTarget fold{target, type, true};
+    recut(adapter, fold);
+    for (const auto& resolved : resolve(*adapter, fold)) compute(*adapter, resolved);
   }
 }
 
@@ -121,10 +128,12 @@ void check(const thorns::Adapter& adapter) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const auto parts = thorns::fuzz::split_parts(data, size, 2);
   thorns::MemoryDisk disk;
-  disk.add_file("adapter/adapter_config.json", parts[0]);
+  const bool alone = parts[0].empty();
+  if (!alone) disk.add_file("adapter/adapter_config.json", parts[0]);
   disk.add_file("adapter/adapter_model.safetensors", weights(parts[1]));
   try {
-    check(*open_adapter(disk, "adapter"));
+    check(open_adapter(disk, alone ? "adapter/adapter_model.safetensors" : "adapter"),
+          alone ? 1 : 2);
   } catch (const thorns::Error& error) {
     require(error.code() != thorns::ErrorCode::Internal);
     to_string(error);

@@ -8,20 +8,16 @@
 #include <set>
 
 #include "adapter/adapter_config.h"
+#include "adapter/contents.h"
 #include "adapter/family.h"
 #include "adapter/keys.h"
 #include "adapter/replication.h"
 #include "base/text.h"
-#include "checkpoint/config.h"
-#include "checkpoint/weights_file.h"
 #include "thorns/error.h"
 
 namespace thorns {
 namespace {
 
-constexpr const char* kConfigFile = "adapter_config.json";
-constexpr const char* kWeightsFile = "adapter_model.safetensors";
-constexpr const char* kPyTorchFile = "adapter_model.bin";
 constexpr std::size_t kMostNamed = 12;    // names spelled out in a message
 constexpr std::size_t kCompared = 16384;  // elements compared at a time
 
@@ -36,6 +32,7 @@ class OpenAdapter final : public Adapter {
   const TensorSource& source() const override { return *source_; }
   bool fan_in_fan_out() const override { return fan_in_fan_out_; }
   const std::vector<LayerRange>& layer_replication() const { return layer_replication_; }
+  bool rotates_neighbours() const override { return rotates_neighbours_; }
 
  private:
   friend class Opener;
@@ -44,76 +41,12 @@ class OpenAdapter final : public Adapter {
   std::string base_model_;
   bool fan_in_fan_out_ = false;
   std::vector<LayerRange> layer_replication_;
+  bool rotates_neighbours_ = false;
   std::vector<Update> updates_;
   std::vector<std::string> warnings_;
   std::vector<InputFile> files_;
   std::unique_ptr<TensorSource> source_;
 };
-
-struct Located {
-  std::string config;
-  std::string weights;
-};
-
-bool is_file(Disk& disk, const std::string& path) {
-  return disk.exists(path) && !disk.stat(path).is_folder;
-}
-
-// The weights in `folder`; safetensors go before PyTorch.
-std::string weights_in(Disk& disk, const std::string& folder) {
-  const std::string weights = join_path(folder, kWeightsFile);
-  const std::string pytorch = join_path(folder, kPyTorchFile);
-  return !disk.exists(weights) && disk.exists(pytorch) ? pytorch : weights;
-}
-
-// The folder's adapter. An adapter that is not called "default" is saved in a folder of its name
-// within the one that was meant.
-Located locate_in_folder(Disk& disk, const std::string& path) {
-  std::string folder = path;
-  if (!is_file(disk, join_path(folder, kConfigFile))) {
-    std::vector<std::string> inner;
-    for (const std::string& name : disk.list(folder)) {
-      if (is_file(disk, join_path(join_path(folder, name), kConfigFile))) inner.push_back(name);
-    }
-    if (inner.size() > 1) {
-      throw Error(ErrorCode::Mismatch,
-                  fmt::format("`{}` holds {} adapters: {}", path, inner.size(),
-                              list_text(inner, kMostNamed)),
-                  FilePlace{path}, "name the one that is meant");
-    }
-    if (inner.empty()) {
-      throw Error(ErrorCode::NotFound, fmt::format("there is no {} in `{}`", kConfigFile, path),
-                  FilePlace{path}, "an adapter folder holds that file beside its weights");
-    }
-    folder = join_path(folder, inner.front());
-  }
-  return {join_path(folder, kConfigFile), weights_in(disk, folder)};
-}
-
-Located locate(Disk& disk, const std::string& path) {
-  if (!disk.exists(path)) {
-    throw Error(ErrorCode::NotFound, fmt::format("there is no adapter at `{}`", path),
-                FilePlace{path},
-                "give an adapter folder, or a file beside its adapter_config.json");
-  }
-  if (disk.stat(path).is_folder) return locate_in_folder(disk, path);
-  const std::string config = join_path(parent_path(path), kConfigFile);
-  if (base_name(path) == kConfigFile) {
-    return {path, weights_in(disk, parent_path(path))};
-  }
-  if (!is_file(disk, config)) {
-    throw Error(ErrorCode::NotFound, fmt::format("there is no {} beside `{}`", kConfigFile, path),
-                FilePlace{path}, "rank and alpha stand in that file; fetch it, too");
-  }
-  return {config, path};
-}
-
-void check_weights_exist(Disk& disk, const Located& located) {
-  if (disk.exists(located.weights)) return;
-  const std::string folder = parent_path(located.weights);
-  throw Error(ErrorCode::NotFound, fmt::format("there is no {} in `{}`", kWeightsFile, folder),
-              FilePlace{folder}, "fetch the adapter's weights, too");
-}
 
 // Builds an OpenAdapter step by step.
 class Opener {
@@ -124,15 +57,14 @@ class Opener {
   }
 
   std::unique_ptr<Adapter> open(Disk& disk) {
-    const Located located = locate(disk, adapter_->path_);
-    config_ = read_adapter_config(read_json_file(disk, located.config), located.config);
-    check_weights_exist(disk, located);
-    opening_.weights_path = located.weights;
+    AdapterContents contents = read_contents(disk, adapter_->path_);
+    config_ = read_adapter_config(contents.config, contents.config_path);
+    opening_.weights_path = std::move(contents.weights_path);
     opening_.config = &config_.fields;
-    opening_.source = open_weights(disk, located.weights);
-    for (const std::string& file : {located.config, located.weights}) {
-      adapter_->files_.push_back({file, disk.stat(file).size});
-    }
+    opening_.source = std::move(contents.source);
+    opening_.warnings = std::move(contents.warnings);
+    adapter_->files_ = std::move(contents.files);
+    adapter_->rotates_neighbours_ = contents.rotates_neighbours;
     sort_tensors();
     make_updates();
     add_warnings();

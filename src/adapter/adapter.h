@@ -61,6 +61,9 @@ class Adapter {
   virtual const std::vector<InputFile>& files() const = 0;
   virtual const TensorSource& source() const = 0;
   virtual bool fan_in_fan_out() const = 0;  // as its config says; decides only where shapes cannot
+  // Its rows of q and k are in the order in which llama.cpp rotates them, by neighbours instead of
+  // halves; recut() puts them back.
+  virtual bool rotates_neighbours() const { return false; }
 };
 
 // Reads adapter_config.json and the header of the weights. Every tensor of the file belongs to an
@@ -73,6 +76,7 @@ struct FoldTarget {
   std::string model_type;               // decides the layout of square Conv1D weights (GPT-2)
   // True where the model ties its output head to its embedding and stores no head.
   bool tied_head = false;
+  std::uint64_t head_rows = 0;  // that q and k have for each head; 0: unknown
 };
 
 struct ResolvedUpdate {

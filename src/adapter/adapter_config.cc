@@ -65,10 +65,6 @@ constexpr std::array<std::string_view, 5> kBaseMutatingInits = {"pissa", "olora"
 // The family that the type names; any other is refused.
 const AdapterFamily& family_of(const ConfigFields& fields) {
   if (fields.find("peft_type") == nullptr) {
-    if (fields.find("lora_parameters") != nullptr || fields.find("fine_tune_type") != nullptr) {
-      fields.refuse("this is an adapter in the layout of MLX, which is not read yet",
-                    "convert it to PEFT's layout");
-    }
     fields.wrong("peft_type", "given, so the kind of adapter is unknown");
   }
   std::string type = fields.text("peft_type", "");

@@ -225,7 +225,7 @@ TEST(Adapter, FoldersThatHoldNoneAreRefused) {
        {{kWeights, weights}},
        ErrorCode::NotFound,
        "no adapter_config.json beside",
-       "rank and alpha",
+       "fetch that file, too",
        kWeights},
       {"two inside",
        {{"a/x/adapter_config.json", "{}"}, {"a/y/adapter_config.json", "{}"}},
@@ -292,7 +292,7 @@ TEST(Adapter, ConfigsThatAreNoPlainLoraAreRefusedByName) {
   const BadConfig cases[] = {
       {R"({})", kBad, "`peft_type` in `a/adapter_config.json` is not given"},
       {R"({"peft_type":7})", kBad, "`peft_type` in `a/adapter_config.json` is not text"},
-      {R"({"lora_parameters":{"rank":8}})", kNo, "MLX"},
+      {R"({"lora_parameters":{"rank":8}})", kBad, "`lora_parameters.scale` is not a number"},
       {R"({"peft_type":"XLORA"})", kNo, "of type XLORA: its gates depend on the input"},
       {R"({"peft_type":"ADALORA","init_r":0})", kBad, "`init_r` in"},
       {R"({"peft_type":"C3A"})", kNo, "of type C3A, which is not folded; folded are AdaLoRA, "},

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "adapter/family.h"
+#include "adapter/foreign.h"
 
 namespace thorns {
 namespace {
@@ -21,14 +22,12 @@ struct ForeignMark {
   std::string_view beginning;
   const char* what;
 };
-constexpr std::array<ForeignMark, 37> kForeign = {{
+constexpr std::array<ForeignMark, 35> kForeign = {{
     {"dora_scale", "DoRA"},
     {"lora_diag", "KaSA"},
     {"lora_up", "LoRA in the layout of Kohya or diffusers"},
     {"lora_down", "LoRA in the layout of Kohya or diffusers"},
     {"lora_mid", "LoRA in the layout of Kohya or diffusers"},
-    {"lora_unet", "LoRA in the layout of Kohya or diffusers"},
-    {"lora_te", "LoRA in the layout of Kohya or diffusers"},
     {"lora_a", "LoRA in the layout of MLX"},
     {"lora_b", "LoRA in the layout of MLX"},
     {"hada_", "LoHa"},
@@ -82,7 +81,8 @@ std::string join(Iterator first, Iterator last) {
 void remove_wrappers(Parts& parts) {
   std::erase_if(parts, [](std::string_view part) {
     return part == "_orig_mod" || part == "_fsdp_wrapped_module" ||
-           part == "_checkpoint_wrapped_module" || part == "token_adapter";
+           part == "_checkpoint_wrapped_module" || part == "_forward_module" ||
+           part == "token_adapter";
   });
   std::size_t front = 0;
   while (front + 1 < parts.size()) {
@@ -109,7 +109,7 @@ AdapterKey foreign(std::string what) {
 const char* foreign_mark(const Parts& parts) {
   const std::size_t looked = std::min(parts.size(), kMarkDepth);
   for (std::size_t i = parts.size() - looked; i < parts.size(); ++i) {
-    if (family_of_tensor(parts[i]) != nullptr) continue;
+    if (family_of_tensor(parts[i]) != nullptr || !kohya_tag(parts[i]).empty()) continue;
     for (const auto& [beginning, what] : kForeign) {
       if (parts[i].starts_with(beginning)) return what;
     }

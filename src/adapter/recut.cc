@@ -1,7 +1,8 @@
-// recut: low-rank updates of projections that the model keeps in one matrix and the adapter apart,
-// or the other way round. The rows of a joined matrix are those of its parts, one part after the
-// other: [q; k; v] and [gate; up]. (Matrices that take turns by head, as in GPT-NeoX, are not in
-// the table: an adapter of theirs has to name them as the model does.)
+// recut: rows that llama.cpp reordered, and low-rank updates of projections that the model keeps in
+// one matrix and the adapter apart, or the other way round. The rows of a joined matrix are those
+// of its parts, one part after the other: [q; k; v] and [gate; up]. (Matrices that take turns by
+// head, as in GPT-NeoX, are not in the table: an adapter of theirs has to name them as the model
+// does.)
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -167,6 +168,45 @@ class Sliced final : public FactorChange {
   Piece whole_;
 };
 
+// B of llama.cpp with its rows as transformers has them: row t D/2 + i of a head of D rows is
+// stored as row 2 i + t.
+class Unrotated final : public FactorChange {
+ public:
+  Unrotated(const Piece& piece, std::uint64_t head_rows) : piece_(piece), head_rows_(head_rows) {}
+
+  std::uint64_t rank() const override { return piece_.rank; }
+  bool fits(const BaseTensor& base) const override {
+    return is_straight_matrix(base) && base.rows() == piece_.rows &&
+           base.columns() == piece_.columns && piece_.rows % head_rows_ == 0;
+  }
+  std::string expected() const override {
+    return fmt::format("[{}, {}] in heads of {} rows", piece_.rows, piece_.columns, head_rows_);
+  }
+  std::vector<std::size_t> tensors() const override { return {piece_.a, piece_.b}; }
+  std::uint64_t memory(const BaseTensor& /*base*/) const override {
+    return piece_.rank * std::max(piece_.rows, piece_.columns) * 2 * sizeof(double);
+  }
+  void load(const TensorSource& source, const BaseTensor& /*base*/, std::span<float> u,
+            std::span<float> v) const override {
+    const auto narrow = [](double number) { return static_cast<float>(number); };
+    const std::vector<double> a = read_numbers(source, piece_.a);
+    std::transform(a.begin(), a.end(), v.begin(), narrow);
+    const std::vector<double> b = read_numbers(source, piece_.b);
+    for (std::uint64_t row = 0; row < piece_.rows; ++row) {
+      const std::uint64_t within = row % head_rows_;
+      const std::uint64_t half = head_rows_ / 2;
+      const std::uint64_t stored = row - within + 2 * (within % half) + within / half;
+      for (std::uint64_t k = 0; k < piece_.rank; ++k) {
+        u[row * piece_.rank + k] = narrow(b[stored * piece_.rank + k]);
+      }
+    }
+  }
+
+ private:
+  Piece piece_;
+  std::uint64_t head_rows_;
+};
+
 std::string_view last_component(std::string_view module) {
   return module.substr(module.rfind('.') + 1);  // npos + 1 == 0
 }
@@ -216,15 +256,15 @@ class Cuts {
 class Recutter {
  public:
   Recutter(const Adapter& adapter, const FoldTarget& target)
-      : adapter_(adapter), cuts_(target.tensors) {}
+      : adapter_(adapter), cuts_(target.tensors), head_rows_(target.head_rows) {}
 
   // nullopt where everything is as it should be.
   std::optional<std::vector<Update>> run() {
-    if (cuts_.empty()) return std::nullopt;
+    if (cuts_.empty() && !adapter_.rotates_neighbours()) return std::nullopt;
     for (const Update& update : adapter_.updates()) {
-      if (!join(update) && !split(update)) updates_.push_back(update);
+      if (!unrotate(update) && !join(update) && !split(update)) updates_.push_back(update);
     }
-    if (joined_.empty() && !split_) return std::nullopt;
+    if (joined_.empty() && !split_ && !adapter_.rotates_neighbours()) return std::nullopt;
     for (auto& [module, pieces] : joined_) {
       Update update;
       update.module = module;
@@ -244,6 +284,29 @@ class Recutter {
   }
   static std::string child(std::string_view parent, std::string_view name) {
     return parent.empty() ? std::string(name) : fmt::format("{}.{}", parent, name);
+  }
+
+  bool unrotate(const Update& update) {
+    const std::string_view last = last_component(update.module);
+    if (!adapter_.rotates_neighbours() || (last != "q_proj" && last != "k_proj")) return false;
+    const auto tensors = adapter_.source().tensors();
+    if (head_rows_ == 0 || head_rows_ % 2 != 0) {
+      throw Error(ErrorCode::Mismatch,
+                  fmt::format("the adapter `{}` has the rows of q and k in llama.cpp's order, and "
+                              "the model does not say how many rows a head has",
+                              adapter_.path()),
+                  FilePlace{adapter_.path()}, "that stands in the model's config.json");
+    }
+    const Piece whole{Part::Query,
+                      update.first,
+                      update.second,
+                      update.rank,
+                      tensors[update.second].shape[0],
+                      tensors[update.first].shape[1],
+                      update.scale};
+    updates_.push_back(update);
+    updates_.back().change = std::make_shared<Unrotated>(whole, head_rows_);
+    return true;
   }
 
   bool join(const Update& update) {
@@ -300,6 +363,7 @@ class Recutter {
 
   const Adapter& adapter_;
   Cuts cuts_;
+  std::uint64_t head_rows_;
   std::vector<Update> updates_;
   std::map<std::string, std::vector<Piece>> joined_;  // by module of the model
   bool split_ = false;
@@ -311,8 +375,8 @@ void recut(std::unique_ptr<Adapter>& adapter, const FoldTarget& target) {
   std::optional<std::vector<Update>> updates = Recutter(*adapter, target).run();
   if (!updates) return;
   std::vector<std::string> warnings = adapter->warnings();
-  adapter =
-      std::make_unique<AdapterView>(std::move(adapter), std::move(*updates), std::move(warnings));
+  adapter = std::make_unique<AdapterView>(std::move(adapter), std::move(*updates),
+                                          std::move(warnings), false);
 }
 
 }  // namespace thorns

@@ -60,7 +60,9 @@ std::unique_ptr<Adapter> rename_modules(std::unique_ptr<Adapter> adapter, const 
         "a rule of its key map applies to none of its modules: `{}`; the first of them is `{}`",
         rule.from, adapter->updates().front().module));
   }
-  return std::make_unique<AdapterView>(std::move(adapter), std::move(updates), std::move(warnings));
+  const bool rotates = adapter->rotates_neighbours();
+  return std::make_unique<AdapterView>(std::move(adapter), std::move(updates), std::move(warnings),
+                                       rotates);
 }
 
 }  // namespace thorns

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "adapter/adapter.h"
+#include "adapter/foreign.h"
 #include "base/text.h"
 #include "thorns/error.h"
 
@@ -197,7 +198,15 @@ class Resolver {
       if (!added && at->second != module) doubtful.insert(at->first);
     }
     for (const std::string& name : doubtful) underscored_.erase(name);
+    const std::string_view tag = kohya_tag(adapter_.updates().front().module);
+    const bool shared =
+        std::all_of(adapter_.updates().begin(), adapter_.updates().end(),
+                    [&](const Update& update) { return kohya_tag(update.module) == tag; });
+    if (shared) tag_ = tag;
   }
+
+  // The module's name without the tag of the model that all the adapter belongs to.
+  std::string untagged(const Update& update) const { return update.module.substr(tag_.size()); }
 
   // The one embedding that a tied head shares; null where there is none or more than one.
   const TensorInfo* find_embedding() const {
@@ -238,9 +247,10 @@ class Resolver {
     for (const Update& update : adapter_.updates()) {
       const std::string plain = join_name(update.module, update.parameter);
       std::string name;
-      const TensorInfo* tensor = find_parameter(rewriting.apply(update.module), update, name);
+      const std::string module = untagged(update);
+      const TensorInfo* tensor = find_parameter(rewriting.apply(module), update, name);
       // What needs no rewriting keeps its name: an lm_head stands outside the prefixed part.
-      if (tensor == nullptr) tensor = find_parameter(update.module, update, name);
+      if (tensor == nullptr) tensor = find_parameter(module, update, name);
       if (tensor == nullptr && update.if_present) continue;
       if (tensor == nullptr && add_parts(update, rewriting, attempt)) continue;
       if (tensor == nullptr) {
@@ -453,7 +463,7 @@ class Resolver {
     std::vector<Rewriting> all;
     if (lost == nullptr) return all;
     const char separator = underscored_.empty() ? '.' : '_';
-    const std::string& module = lost->module;
+    const std::string module = untagged(*lost);
     const std::string ending = separator + module;
     const std::string parameter = "." + lost->parameter;
     for (const TensorInfo& info : target_.tensors) {
@@ -477,9 +487,10 @@ class Resolver {
         adapter_.updates().begin(), adapter_.updates().end(), [&](const Update& update) {
           std::string name;
           Attempt parts;
+          const std::string module = untagged(update);
           return update.if_present ||
-                 find_parameter(rewriting.apply(update.module), update, name) != nullptr ||
-                 find_parameter(update.module, update, name) != nullptr ||
+                 find_parameter(rewriting.apply(module), update, name) != nullptr ||
+                 find_parameter(module, update, name) != nullptr ||
                  add_parts(update, rewriting, parts);
         });
   }
@@ -536,12 +547,38 @@ class Resolver {
                            : fmt::format("the adapter was trained on `{}`; is this that model?",
                                          adapter_.base_model());
     if (nearest.lost == nullptr) return text;
+    const auto wrapped = std::find_if(
+        target_.tensors.begin(), target_.tensors.end(),
+        [](const TensorInfo& info) { return info.name.find(".base_layer.") != info.name.npos; });
+    if (wrapped != target_.tensors.end()) {
+      return fmt::format(
+          "the model is a dump of one that PEFT has wrapped (`{}`); save it after "
+          "unload() or merge_and_unload()",
+          wrapped->name);
+    }
+    const std::set<std::string> parts = pipeline_parts();
+    if (parts.size() > 1) {
+      return fmt::format(
+          "the adapter belongs to several models ({}); leave out those that are "
+          "not this one with --key-map, in a file with lines such as  {}: ~",
+          list_text({parts.begin(), parts.end()}), *parts.begin());
+    }
     const std::vector<std::string> candidates = candidates_for(*nearest.lost);
     if (candidates.empty()) return text;
     return text + fmt::format(
                       " If it only names its modules in another way (`{}` may be {}), say "
                       "which are meant with --key-map",
                       nearest.lost->module, list_text(candidates, kMostCandidates));
+  }
+
+  // The models of a pipeline that the adapter's modules belong to: "lora_te_", "unet".
+  std::set<std::string> pipeline_parts() const {
+    std::set<std::string> parts;
+    for (const Update& update : adapter_.updates()) {
+      const std::string_view part = pipeline_part(update.module);
+      if (!part.empty()) parts.emplace(part);
+    }
+    return parts;
   }
 
   // The modules of the model whose names end like this one's, those that agree most.
@@ -634,6 +671,7 @@ class Resolver {
   const Adapter& adapter_;
   const FoldTarget& target_;
   const TensorInfo* tied_embedding_ = nullptr;
+  std::string_view tag_;  // that all modules have, of a file by Kohya's trainer
   std::map<std::string, std::string> underscored_;  // where the adapter writes so: -> the module
 };
 

@@ -324,7 +324,7 @@ TEST(Resolve, WhatMayBeMeantIsShown) {
   fold.base({{"net.layers.6.attn.q.weight", {3, 4}}, {"net.layers.7.attn.q.weight", {3, 4}}});
   const Error error = error_of([&] { fold.run(); });
   EXPECT_NE(error.hint().find("`tower.layers.7.attn.q` may be `net.layers.7.attn.q`), say which "
-                                "are meant with --key-map"),
+                              "are meant with --key-map"),
             std::string::npos)
       << error.hint();
 }

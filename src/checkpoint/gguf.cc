@@ -224,30 +224,6 @@ constexpr std::array<NamePair, 9> kInLayer = {{{"attn_norm", "input_layernorm"},
                                                {"ffn_up", "mlp.up_proj"},
                                                {"ffn_down", "mlp.down_proj"}}};
 
-// Empty for a name that is not known.
-std::string transformers_name(std::string_view name) {
-  const std::size_t dot = name.rfind('.');
-  if (dot == std::string_view::npos) return {};
-  const std::string_view ending = name.substr(dot);
-  if (ending != ".weight" && ending != ".bias") return {};
-  name = name.substr(0, dot);
-  for (const auto& [ggml, transformers] : kOutside) {
-    if (name == ggml) return fmt::format("{}{}", transformers, ending);
-  }
-  constexpr std::string_view kBlock = "blk.";
-  if (!name.starts_with(kBlock)) return {};
-  name.remove_prefix(kBlock.size());
-  const std::string_view layer = name.substr(0, name.find('.'));
-  const bool counts = !layer.empty() && layer.size() <= 6 && (layer == "0" || layer[0] != '0') &&
-                      layer.find_first_not_of("0123456789") == std::string_view::npos;
-  if (!counts || layer.size() == name.size()) return {};
-  name.remove_prefix(layer.size() + 1);
-  for (const auto& [ggml, transformers] : kInLayer) {
-    if (name == ggml) return fmt::format("model.layers.{}.{}{}", layer, transformers, ending);
-  }
-  return {};
-}
-
 // What the metadata says of a model, asked for by name.
 class Model {
  public:
@@ -255,8 +231,7 @@ class Model {
     architecture_ = text("general.architecture");
     const std::string type = text("general.type");
     if (type == "adapter") {
-      refuse("is an adapter, and adapters are not read from GGUF files",
-             "convert it to PEFT's format");
+      refuse("is an adapter, not a model", "an adapter is folded into a model: Model[Adapter]");
     }
     if (architecture_ != "llama" && architecture_ != "qwen2") {
       refuse(fmt::format("is of the architecture `{}`; llama (and mistral) and qwen2 are read",
@@ -556,6 +531,29 @@ class GgufCheckpoint final : public Checkpoint {
 };
 
 }  // namespace
+
+std::string transformers_name(std::string_view name) {
+  const std::size_t dot = name.rfind('.');
+  if (dot == std::string_view::npos) return {};
+  const std::string_view ending = name.substr(dot);
+  if (ending != ".weight" && ending != ".bias") return {};
+  name = name.substr(0, dot);
+  for (const auto& [ggml, transformers] : kOutside) {
+    if (name == ggml) return fmt::format("{}{}", transformers, ending);
+  }
+  constexpr std::string_view kBlock = "blk.";
+  if (!name.starts_with(kBlock)) return {};
+  name.remove_prefix(kBlock.size());
+  const std::string_view layer = name.substr(0, name.find('.'));
+  const bool counts = !layer.empty() && layer.size() <= 6 && (layer == "0" || layer[0] != '0') &&
+                      layer.find_first_not_of("0123456789") == std::string_view::npos;
+  if (!counts || layer.size() == name.size()) return {};
+  name.remove_prefix(layer.size() + 1);
+  for (const auto& [ggml, transformers] : kInLayer) {
+    if (name == ggml) return fmt::format("model.layers.{}.{}{}", layer, transformers, ending);
+  }
+  return {};
+}
 
 bool is_gguf(std::string_view start) { return start.starts_with(kMagic); }
 

@@ -34,6 +34,10 @@ struct GgufHeader {
 // tensor type.
 GgufHeader read_gguf_header(const ReadFile& file);
 
+// What transformers calls the tensor that ggml calls so: "blk.0.attn_q.weight" is
+// "model.layers.0.self_attn.q_proj.weight". Empty for a name that is not known.
+std::string transformers_name(std::string_view name);
+
 // Whether a file that begins so is one.
 bool is_gguf(std::string_view start);
 

@@ -46,10 +46,6 @@ void OpenFiles::close_oldest() const {
 
 ShardedSource::ShardedSource(Disk& disk, std::vector<std::string> paths)
     : files_(disk, std::move(paths)) {
-  struct Row {
-    StoredTensor entry;
-    std::size_t file;
-  };
   std::vector<Row> rows;
   for (std::size_t file = 0; file < files_.size(); ++file) {
     const auto open = files_.get(file);
@@ -58,11 +54,28 @@ ShardedSource::ShardedSource(Disk& disk, std::vector<std::string> paths)
     pytorch_ = pytorch_ || header.format == WeightsFormat::PyTorch;
     for (StoredTensor& entry : header.tensors) rows.push_back({std::move(entry), file});
   }
+  take(std::move(rows));
+}
+
+ShardedSource::ShardedSource(Disk& disk, const std::string& path, std::vector<StoredTensor> tensors)
+    : files_(disk, {path}), sizes_{files_.get(0)->size()} {
+  std::vector<Row> rows;
+  for (StoredTensor& entry : tensors) rows.push_back({std::move(entry), 0});
+  take(std::move(rows));
+}
+
+void ShardedSource::take(std::vector<Row> rows) {
   std::sort(rows.begin(), rows.end(),
             [](const Row& a, const Row& b) { return a.entry.info.name < b.entry.info.name; });
   const auto twice = std::adjacent_find(rows.begin(), rows.end(), [](const Row& a, const Row& b) {
     return a.entry.info.name == b.entry.info.name;
   });
+  if (twice != rows.end() && twice->file == std::next(twice)->file) {
+    throw Error(ErrorCode::Corrupt,
+                fmt::format("`{}` holds the tensor `{}` twice", files_.path(twice->file),
+                            twice->entry.info.name),
+                FilePlace{files_.path(twice->file)});
+  }
   if (twice != rows.end()) {
     const auto [first, second] = std::minmax(twice->file, std::next(twice)->file);
     throw Error(ErrorCode::Corrupt,

@@ -10,6 +10,7 @@
 
 #include "base/disk.h"
 #include "checkpoint/source.h"
+#include "checkpoint/stored_tensor.h"
 #include "checkpoint/strided.h"
 
 namespace thorns {
@@ -49,6 +50,8 @@ class ShardedSource final : public TensorSource {
  public:
   // Reads and checks the header of every file. Corrupt if two of them hold a tensor of one name.
   ShardedSource(Disk& disk, std::vector<std::string> paths);
+  // One file whose header the caller has read.
+  ShardedSource(Disk& disk, const std::string& path, std::vector<StoredTensor> tensors);
 
   std::span<const TensorInfo> tensors() const override { return infos_; }
   void read(std::size_t tensor, std::uint64_t first, std::span<std::byte> to) const override;
@@ -71,6 +74,11 @@ class ShardedSource final : public TensorSource {
     std::vector<std::uint64_t> strides;  // as in StoredTensor
   };
 
+  struct Row {
+    StoredTensor entry;
+    std::size_t file = 0;
+  };
+  void take(std::vector<Row> rows);
   StridedLayout layout_of(std::size_t tensor) const;
 
   OpenFiles files_;

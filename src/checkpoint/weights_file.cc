@@ -19,13 +19,19 @@ WeightsHeader read_weights_header(const ReadFile& file) {
   const std::string_view start(bytes.data(), looked);
   refuse_lfs_pointer(start, file.path());
   if (is_pytorch(start, file.path())) {
-    return {WeightsFormat::PyTorch, read_pytorch_header(file)};
+    return {WeightsFormat::PyTorch, read_pytorch_header(file), {}};
   }
-  return {WeightsFormat::Safetensors, read_safetensors_header(file).entries};
+  SafetensorsHeader header = read_safetensors_header(file);
+  return {WeightsFormat::Safetensors, std::move(header.entries), std::move(header.metadata)};
 }
 
 std::unique_ptr<TensorSource> open_weights(Disk& disk, const std::string& path) {
   return std::make_unique<ShardedSource>(disk, std::vector<std::string>{path});
+}
+
+std::unique_ptr<TensorSource> open_tensors(Disk& disk, const std::string& path,
+                                           std::vector<StoredTensor> tensors) {
+  return std::make_unique<ShardedSource>(disk, path, std::move(tensors));
 }
 
 }  // namespace thorns

@@ -2,6 +2,7 @@
 // what it is called.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -16,7 +17,8 @@ enum class WeightsFormat { Safetensors, PyTorch };
 
 struct WeightsHeader {
   WeightsFormat format = WeightsFormat::Safetensors;
-  std::vector<StoredTensor> tensors;  // in no particular order; names unique
+  std::vector<StoredTensor> tensors;            // in no particular order; names unique
+  std::map<std::string, std::string> metadata;  // that a safetensors file has beside them
 };
 
 // Reads and checks what a file says about its tensors, not the tensors. Throws Corrupt with the
@@ -25,5 +27,10 @@ WeightsHeader read_weights_header(const ReadFile& file);
 
 // A single weights file as a source.
 std::unique_ptr<TensorSource> open_weights(Disk& disk, const std::string& path);
+
+// The same with the tensors that the caller has found in the file's header, under whatever names
+// and strides it gives them. Corrupt where two have one name.
+std::unique_ptr<TensorSource> open_tensors(Disk& disk, const std::string& path,
+                                           std::vector<StoredTensor> tensors);
 
 }  // namespace thorns

@@ -107,12 +107,13 @@ void declare_names(OptionTable& table, MergeOptions& options) {
       [&options](const std::string& value) {
         options.inputs.models.push_back(binding_value("--model", value));
       });
-  table.repeated("-a,--adapter", "NAME=WHERE",
-                 "Bind an adapter's name in the recipe to a folder. Repeatable. Default: as for "
-                 "--model.",
-                 [&options](const std::string& value) {
-                   options.inputs.adapters.push_back(binding_value("--adapter", value));
-                 });
+  table.repeated(
+      "-a,--adapter", "NAME=WHERE",
+      "Bind an adapter's name in the recipe to a folder, or to a file that is an adapter by "
+      "itself (of Kohya, diffusers, llama.cpp). Repeatable. Default: as for --model.",
+      [&options](const std::string& value) {
+        options.inputs.adapters.push_back(binding_value("--adapter", value));
+      });
   table.repeated(
       "--key-map", "[NAME=]FILE",
       "Rename the modules of the adapter NAME, of all adapters without one: a YAML or JSON file of "

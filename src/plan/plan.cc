@@ -147,6 +147,18 @@ const Adapter& folded_adapter(Plan& plan, std::size_t node, const FoldNode& fold
                combine(std::move(members), *fold.combination, folded_name(plan.recipe, fold)));
 }
 
+// How many rows q and k have for each head, as config.json says it; 0 where it does not.
+std::uint64_t head_rows(const Json& config) {
+  const auto number = [&](const char* name) -> std::uint64_t {
+    const auto found = config.find(name);
+    return found != config.end() && found->is_number_unsigned() ? found->get<std::uint64_t>() : 0;
+  };
+  if (!config.is_object()) return 0;
+  const std::uint64_t heads = number("num_attention_heads");
+  if (const std::uint64_t rows = number("head_dim"); rows != 0) return rows;
+  return heads == 0 ? 0 : number("hidden_size") / heads;
+}
+
 // Resolves every fold against what is below it (all leaves of a merge hold the same tensors).
 void resolve_folds(Plan& plan, const std::vector<LeafView>& views, Workshop& workshop,
                    std::vector<Error>& problems) {
@@ -165,6 +177,7 @@ void resolve_folds(Plan& plan, const std::vector<LeafView>& views, Workshop& wor
     target.tensors = tensors;
     target.model_type = plan.leaves[leaf]->model_type();
     target.tied_head = views[leaf].embedding.has_value();
+    target.head_rows = head_rows(plan.leaves[leaf]->config());
     attempt(problems, [&] {
       for (const FoldNode::Share& share : fold->adapters) {
         recut(plan.adapters[share.adapter], target);

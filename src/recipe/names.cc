@@ -122,10 +122,18 @@ Names::Look Names::look(const std::string& path) {
   const std::string folder = result.folder ? path : parent_path(path);
   if (result.folder || has_weights_ending(path)) {
     const bool config = disk_.exists(join_path(folder, "config.json"));
-    result.adapter = disk_.exists(join_path(folder, "adapter_config.json"));
-    result.model = result.folder ? config : config || !result.adapter;
+    const bool adapter = disk_.exists(join_path(folder, "adapter_config.json"));
+    result.model = result.folder ? config : config || !adapter;
+    // What a file without either beside it holds, only opening it tells.
+    result.adapter = adapter || (result.folder ? holds_lone_adapter(path) : !config);
   }
   return result;
+}
+
+// The one file of an adapter that needs no adapter_config.json.
+bool Names::holds_lone_adapter(const std::string& folder) {
+  return disk_.exists(join_path(folder, "pytorch_lora_weights.safetensors")) ||
+         disk_.exists(join_path(folder, "pytorch_lora_weights.bin"));
 }
 
 // PEFT saves an adapter that is not called "default" in a folder of its name.

@@ -37,11 +37,13 @@ class Names {
   struct Look {
     bool exists = false;
     bool folder = false;
-    bool model = false;    // a folder with config.json, or a weights file
-    bool adapter = false;  // a folder with adapter_config.json, or a weights file beside one
+    bool model = false;  // a folder with config.json, or a weights file
+    bool adapter =
+        false;  // a folder with adapter_config.json, or a weights file that is no model's
   };
 
   Look look(const std::string& path);
+  bool holds_lone_adapter(const std::string& folder);
   bool holds_adapter(const std::string& folder);
   Found follow(const Mention& mention, const std::string& where, const std::string& folder,
                const Where& place);

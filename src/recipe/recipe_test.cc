@@ -371,8 +371,13 @@ TEST_F(RecipeTest, SingleFilesAreModelsAndAdapters) {
             "loras/k/adapter_model.safetensors");
   expect_error(refused("{A+loras/k/adapter_model.safetensors}"), ErrorCode::BadRecipe,
                "is an adapter, not a model");
-  expect_error(refused("A[files/m.safetensors]"), ErrorCode::BadRecipe,
+  // Without a configuration of either beside it a file may be both; with a model's it is that.
+  EXPECT_EQ(bind("A[files/m.safetensors]").adapters[0].path, "files/m.safetensors");
+  disk_.add_file("models/A/model.safetensors");
+  expect_error(refused("A[models/A/model.safetensors]"), ErrorCode::BadRecipe,
                "is a model, not an adapter");
+  disk_.add_file("pipeline/pytorch_lora_weights.safetensors");
+  EXPECT_EQ(bind("A[pipeline]").adapters[0].path, "pipeline");
   disk_.add_file("notes.txt");
   expect_error(refused("{A+notes.txt}"), ErrorCode::NotFound, "is there, but it is no model");
 }
