@@ -270,12 +270,30 @@ HWY_EXPORT(BlendStoredChunk);
 
 namespace {
 
+// Replaces a stored NaN by the positive quiet one without payload: which NaN an operation makes of
+// two is up to the CPU.
+void settle_nan(Dtype dtype, std::byte* stored) {
+  if (dtype == Dtype::F32) {
+    std::uint32_t bits = 0;
+    std::memcpy(&bits, stored, sizeof bits);
+    if ((bits & 0x7FFFFFFF) > 0x7F800000) bits = 0x7FC00000;
+    std::memcpy(stored, &bits, sizeof bits);
+    return;
+  }
+  const bool half = dtype == Dtype::F16;
+  std::uint16_t bits = 0;
+  std::memcpy(&bits, stored, sizeof bits);
+  if ((bits & 0x7FFF) > (half ? 0x7C00 : 0x7F80)) bits = half ? 0x7E00 : 0x7FC0;
+  std::memcpy(stored, &bits, sizeof bits);
+}
+
 // Rare: some stored value is not finite. Tells overflow from NaN and Inf that came in.
-void count_nonfinite(const double* const* vectors, const double* coefficients, std::size_t n,
-                     std::size_t count, Dtype dtype, const std::byte* stored,
-                     RoundingCounts& counts) {
+void settle_nonfinite(const double* const* vectors, const double* coefficients, std::size_t n,
+                      std::size_t count, Dtype dtype, std::byte* stored, RoundingCounts& counts) {
   for (std::size_t e = 0; e < count; ++e) {
-    if (all_finite(dtype, stored + e * size_of(dtype), 1)) continue;
+    std::byte* const value = stored + e * size_of(dtype);
+    if (all_finite(dtype, value, 1)) continue;
+    settle_nan(dtype, value);
     ++counts.nonfinite;
     double sum = 0;
     for (std::size_t i = 0; i < n; ++i) sum += coefficients[i] * vectors[i][e];
@@ -289,7 +307,7 @@ void blend(const double* const* vectors, const double* coefficients, std::size_t
            std::size_t count, Dtype dtype, std::byte* to, RoundingCounts& counts) {
   const auto chunk = HWY_DYNAMIC_DISPATCH(BlendChunk);
   if (!chunk(vectors, coefficients, n, count, dtype, to, counts.rounded)) {
-    count_nonfinite(vectors, coefficients, n, count, dtype, to, counts);
+    settle_nonfinite(vectors, coefficients, n, count, dtype, to, counts);
   }
 }
 

@@ -77,7 +77,7 @@ struct RoundingCounts {
 
 // to[e] = round(sum over i of coefficients[i] * vectors[i][e]) for `count` elements (vectors
 // padded): each product and each addition is rounded to float64, in order and never fused, and the
-// sum is rounded once to `dtype` (F32, F16 or BF16).
+// sum is rounded once to `dtype` (F32, F16 or BF16). NaN is stored as the positive quiet one.
 void blend(const double* const* vectors, const double* coefficients, std::size_t n,
            std::size_t count, Dtype dtype, std::byte* to, RoundingCounts& counts);
 

@@ -340,6 +340,28 @@ TEST_P(Kernels, BlendRoundsTiesNearTiesAndSubnormals) {
   }
 }
 
+// Which NaN comes of an operation, its sign and payload, is up to the CPU and to the compiler.
+TEST_P(Kernels, BlendStoresOneNan) {
+  const double with_payload = std::bit_cast<double>(std::uint64_t{0xFFF0123456789ABC});
+  std::vector<double> a = {NAN, -NAN, INFINITY, -INFINITY, with_payload, 1.0, 1.0, 1.0};
+  std::vector<double> b = {1.0, 1.0, -INFINITY, INFINITY, 1.0, -with_payload, NAN, -NAN};
+  const double* const vectors[] = {a.data(), b.data()};
+  const double coefficients[] = {1.0, 1.0};
+  for (const auto& [dtype, nan] : {std::pair{Dtype::F32, std::uint32_t{0x7FC00000}},
+                                   {Dtype::F16, std::uint32_t{0x7E00}},
+                                   {Dtype::BF16, std::uint32_t{0x7FC0}}}) {
+    std::vector<std::byte> got(a.size() * size_of(dtype));
+    RoundingCounts counts;
+    blend(vectors, coefficients, 2, a.size(), dtype, got.data(), counts);
+    EXPECT_EQ(counts.nonfinite, a.size());
+    for (std::size_t i = 0; i < a.size(); ++i) {
+      std::uint32_t bits = 0;
+      std::memcpy(&bits, got.data() + i * size_of(dtype), size_of(dtype));
+      EXPECT_EQ(bits, nan) << to_string(dtype) << " element " << i;
+    }
+  }
+}
+
 TEST_P(Kernels, BlendCountsOverflowAndNan) {
   std::vector<double> values = {1.0, 70000.0, -65519.0, NAN, 65520.0, INFINITY};
   const std::size_t count = values.size();
