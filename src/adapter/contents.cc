@@ -11,6 +11,7 @@
 
 #include "adapter/foreign.h"
 #include "adapter/numbers.h"
+#include "base/path_within.h"
 #include "base/text.h"
 #include "checkpoint/config.h"
 #include "checkpoint/weights_file.h"
@@ -42,7 +43,7 @@ template <std::size_t N>
 std::string first_of(Disk& disk, const std::string& folder,
                      const std::array<const char*, N>& names) {
   for (const char* name : names) {
-    if (is_file(disk, join_path(folder, name))) return join_path(folder, name);
+    if (is_file(disk, join_path(folder, name))) return path_within(disk, folder, name);
   }
   return {};
 }
@@ -60,8 +61,9 @@ std::string weights_in(Disk& disk, const std::string& folder) {
 // The folder's adapter. An adapter that is not called "default" is saved in a folder of its name
 // within the one that was meant.
 Located locate_in_folder(Disk& disk, const std::string& path) {
-  const std::string config = join_path(path, kConfigFile);
-  if (is_file(disk, config)) return {config, weights_in(disk, path)};
+  if (is_file(disk, join_path(path, kConfigFile))) {
+    return {path_within(disk, path, kConfigFile), weights_in(disk, path)};
+  }
   const std::string lone = first_of(disk, path, kLoneFiles);
   if (!lone.empty()) return {{}, lone};
   std::vector<std::string> inner;
@@ -78,8 +80,8 @@ Located locate_in_folder(Disk& disk, const std::string& path) {
     throw Error(ErrorCode::NotFound, fmt::format("there is no {} in `{}`", kConfigFile, path),
                 FilePlace{path}, "an adapter folder holds that file beside its weights");
   }
-  const std::string folder = join_path(path, inner.front());
-  return {join_path(folder, kConfigFile), weights_in(disk, folder)};
+  const std::string folder = path_within(disk, path, inner.front());
+  return {path_within(disk, folder, kConfigFile), weights_in(disk, folder)};
 }
 
 Located locate(Disk& disk, const std::string& path) {

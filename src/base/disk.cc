@@ -219,7 +219,8 @@ int reserve(int number, std::uint64_t expected) {
 class RealDisk : public Disk, public ResumableDisk {
  public:
   std::unique_ptr<ReadFile> open(const std::string& path) override {
-    Descriptor descriptor(open_retrying(path.c_str(), O_RDONLY));
+    // Without O_NONBLOCK a pipe in a stranger's folder would be waited for without end.
+    Descriptor descriptor(open_retrying(path.c_str(), O_RDONLY | O_NONBLOCK));
     if (descriptor.get() < 0) fail(errno, "open", path);
     struct ::stat info {};
     if (::fstat(descriptor.get(), &info) != 0) fail(errno, "look at", path);

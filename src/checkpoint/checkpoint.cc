@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 
+#include "base/path_within.h"
 #include "base/text.h"
 #include "checkpoint/config.h"
 #include "checkpoint/dequantise.h"
@@ -201,12 +202,12 @@ std::string only_weights_file(const std::string& folder, const std::vector<std::
 
 std::unique_ptr<ShardedSource> open_sharded(Disk& disk, const std::string& folder,
                                             const char* index_name) {
-  const std::string index_path = join_path(folder, index_name);
+  const std::string index_path = path_within(disk, folder, index_name);
   const ShardIndex index = read_shard_index(disk, index_path);
   std::vector<std::string> paths;
   std::vector<std::string> missing;
   for (const std::string& name : index.files) {
-    paths.push_back(join_path(folder, name));
+    paths.push_back(path_within(disk, folder, name));
     if (!is_file(disk, paths.back())) missing.push_back(name);
   }
   if (!missing.empty()) {
@@ -232,22 +233,41 @@ std::unique_ptr<ShardedSource> open_weights_in(Disk& disk, const std::string& fo
     if (candidates.empty()) continue;
     const std::string file =
         has(format->whole) ? format->whole : only_weights_file(folder, candidates, *format);
-    return std::make_unique<ShardedSource>(disk, std::vector<std::string>{join_path(folder, file)});
+    return std::make_unique<ShardedSource>(
+        disk, std::vector<std::string>{path_within(disk, folder, file)});
   }
   refuse_without_weights(folder, names);
+}
+
+// Tokenizer files are not read, but copied to the result: whatever stands there would be published.
+void check_tokenizer_file(Disk& disk, const std::string& path) {
+  constexpr std::uint64_t kLargestPointer = 1024;
+  const auto file = disk.open(path);
+  if (file->size() > kLargestPointer) return;
+  std::string text(static_cast<std::size_t>(file->size()), '\0');
+  file->read(0, std::as_writable_bytes(std::span(text)));
+  refuse_lfs_pointer(text, path);
 }
 
 std::vector<std::string> find_tokenizer_files(Disk& disk, const std::string& folder,
                                               const std::vector<std::string>& names) {
   std::vector<std::string> found;
+  const auto look = [&](const std::string& name) {
+    const std::string path = path_within(disk, folder, name);
+    if (!is_file(disk, path)) return;
+    check_tokenizer_file(disk, path);
+    found.push_back(name);
+  };
   for (const std::string& name : names) {
     const bool known =
         std::find(kTokenizerFiles.begin(), kTokenizerFiles.end(), name) != kTokenizerFiles.end();
     const bool code = name.starts_with("tokenization_") && name.ends_with(".py");
-    if ((known || code) && is_file(disk, join_path(folder, name))) found.push_back(name);
-    if (name != kTemplateFolder || !disk.stat(join_path(folder, name)).is_folder) continue;
-    for (const std::string& inner : disk.list(join_path(folder, name))) {
-      if (inner.ends_with(".jinja")) found.push_back(join_path(name, inner));
+    if (known || code) look(name);
+    if (name != kTemplateFolder) continue;
+    const std::string templates = path_within(disk, folder, name);
+    if (!disk.stat(templates).is_folder) continue;
+    for (const std::string& inner : disk.list(templates)) {
+      if (inner.ends_with(".jinja")) look(join_path(name, inner));
     }
   }
   std::sort(found.begin(), found.end());
@@ -271,7 +291,7 @@ std::unique_ptr<Checkpoint> open_folder(Disk& disk, const std::string& folder) {
   };
   SideFiles side;
   if (has("config.json")) {
-    const std::string path = join_path(folder, "config.json");
+    const std::string path = path_within(disk, folder, "config.json");
     side.config = read_json_file(disk, path);
     if (!side.config.is_object()) {
       throw Error(ErrorCode::Corrupt, fmt::format("`{}` is not a JSON object", path),
@@ -286,7 +306,7 @@ std::unique_ptr<Checkpoint> open_folder(Disk& disk, const std::string& folder) {
   auto decoded = decode(*source, how, side.config, folder);
 
   if (has("generation_config.json")) {
-    const std::string path = join_path(folder, "generation_config.json");
+    const std::string path = path_within(disk, folder, "generation_config.json");
     side.generation_config = read_text(disk, path, kMostGenerationConfigBytes);
     refuse_lfs_pointer(*side.generation_config, path);
   }

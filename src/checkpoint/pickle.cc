@@ -83,7 +83,7 @@ const char* refused_opcode(std::uint8_t opcode) {
       return "BYTEARRAY8";
     case 0x97:
     case 0x98:
-      return "an out-of-band buffer";
+      return "NEXT_BUFFER or READONLY_BUFFER, for an out-of-band buffer";
     default:
       return nullptr;
   }
@@ -252,7 +252,7 @@ class Machine {
 
   [[noreturn]] void refuse_opcode(std::uint8_t opcode) const {
     if (const char* const known = refused_opcode(opcode)) {
-      in_.fail(at_, fmt::format("the opcode {} stands in it (nothing was executed)", known),
+      in_.fail(at_, fmt::format("it holds the opcode {} (nothing was executed)", known),
                ErrorCode::Unsupported, kSaveAgain);
     }
     fail(fmt::format("byte 0x{:02x} is no opcode of a state dict", opcode));

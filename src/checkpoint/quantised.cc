@@ -5,6 +5,7 @@
 #include <array>
 #include <string_view>
 
+#include "base/path_within.h"
 #include "checkpoint/config.h"
 
 namespace thorns {
@@ -93,7 +94,7 @@ std::optional<Quantisation> find_quantisation(Disk& disk, const std::string& fol
                                               const Json& config) {
   if (auto found = in_config(config, join_path(folder, "config.json"))) return found;
   for (const auto& [name, method] : kOwnFiles) {
-    const std::string file = join_path(folder, name);
+    const std::string file = path_within(disk, folder, name);
     if (!disk.exists(file)) continue;
     Json settings = read_json_file(disk, file);
     if (!settings.is_object()) settings = Json::object();

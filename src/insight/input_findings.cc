@@ -9,6 +9,7 @@
 #include <set>
 
 #include "base/hash.h"
+#include "base/path_within.h"
 #include "base/text.h"
 #include "insight/findings.h"
 #include "output/card_license.h"
@@ -157,7 +158,7 @@ class InputFindings {
     const Checkpoint& checkpoint = *plan_.leaves[leaf];
     if (!checkpoint.config().is_object()) return {};  // a single file, in any folder
     try {
-      return read_text(disk_, join_path(checkpoint.path(), name), limit);
+      return read_text(disk_, path_within(disk_, checkpoint.path(), name), limit);
     } catch (const Error&) {
       return {};
     }

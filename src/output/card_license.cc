@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/path_within.h"
 #include "thorns/error.h"
 
 namespace thorns {
@@ -54,7 +55,7 @@ std::optional<License> license_in_card(const std::string& text) {
 
 std::optional<License> license_of(Disk& disk, const std::string& folder) {
   try {
-    return license_in_card(read_text(disk, join_path(folder, "README.md"), kLargestCard));
+    return license_in_card(read_text(disk, path_within(disk, folder, "README.md"), kLargestCard));
   } catch (const Error&) {
     return std::nullopt;
   }
