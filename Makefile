@@ -19,6 +19,7 @@ PACKAGES := g++ cmake ninja-build libhwy-dev nlohmann-json3-dev libyaml-cpp-dev 
 FORMAT_PACKAGES := clang-format-14 python3
 TIDY_PACKAGES := $(PACKAGES) clang-tidy-14
 CLANG_PACKAGES := $(PACKAGES) clang-14 libclang-rt-14-dev
+FUZZ_PACKAGES := $(CLANG_PACKAGES) llvm-14
 BENCH_PACKAGES := $(PACKAGES) python3-numpy
 BROWSER_PACKAGES := $(PACKAGES) chromium
 
@@ -88,13 +89,16 @@ build-suite-asan build-suite-tsan: build-suite-%:
 asan tsan: %: build-suite-%  ## run the tests under AddressSanitizer and UBSan; ThreadSanitizer
 	@$(STILL) ctest --preset $@ -j $(JOBS)
 
-.PHONY: fuzz
-fuzz:  ## run every fuzz target for MINUTES minutes (default 1)
-	$(call need,$(CLANG_PACKAGES))
+.PHONY: fuzz-build fuzz fuzz-report
+fuzz-build:
+	$(call need,$(FUZZ_PACKAGES))
 	@PATH="/usr/lib/llvm-14/bin:$$PATH"; export PATH; \
 	  test -f build-fuzz/build.ninja || cmake --preset fuzz --log-level=WARNING; \
 	  cmake --build build-fuzz -j $(JOBS)
+fuzz: fuzz-build  ## run every fuzz target for MINUTES minutes (default 1)
 	@sh tools/run_fuzzers.sh $(MINUTES)
+fuzz-report: fuzz-build  ## the same, and write executions and coverage to docs/security.md
+	@$(PYTHON) tools/fuzz_report.py $(MINUTES) --jobs $(JOBS) --write
 
 .PHONY: bench
 bench:  ## measure against cat, cp and numpy; options in BENCH, e.g. BENCH=--quick
@@ -150,5 +154,5 @@ clean:  ## remove everything that make built
 
 .PHONY: help
 help:  ## this list
-	@sed -n 's/^\([a-z ]*\):[^#]*## /\1\t/p' Makefile | sort | \
+	@sed -n 's/^\([a-z -]*\):[^#]*## /\1\t/p' Makefile | sort | \
 	  while IFS="$$(printf '\t')" read -r name what; do printf '  make %-12s %s\n' "$$name" "$$what"; done

@@ -8,7 +8,9 @@
 #include <variant>
 
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/zip_archive.h"
 #include "support/byte_disk.h"
+#include "support/pickle_mutator.h"
 #include "thorns/error.h"
 
 namespace {
@@ -60,4 +62,29 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     to_string(error);
   }
   return 0;
+}
+
+// Changes the pickle of an archive, or another record, and packs it up again.
+extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t size,
+                                               std::size_t most, unsigned seed) {
+  using namespace thorns::fuzz;
+  Random random(seed);
+  if (below(random, 4) == 0) return LLVMFuzzerMutate(data, size, most);
+  thorns::test::ByteDisk disk;
+  std::string& bytes = disk.files["m.bin"];
+  bytes.assign(reinterpret_cast<const char*>(data), size);
+  if (!bytes.starts_with("PK")) return give(mutated_pickle(bytes, random), data, most);
+  std::vector<thorns::test::ZipPart> parts;
+  try {
+    for (const auto& record : thorns::read_zip_records(*disk.open("m.bin"))) {
+      parts.push_back({record.name, bytes.substr(record.begin, record.size)});
+    }
+  } catch (const thorns::Error&) {
+    return LLVMFuzzerMutate(data, size, most);
+  }
+  if (parts.empty()) return LLVMFuzzerMutate(data, size, most);
+  std::string& part = parts[below(random, 2) == 0 ? 0 : below(random, parts.size())].bytes;
+  part = part.starts_with('\x80') ? mutated_pickle(part, random)
+                                  : mutated_bytes(part, part.size() + 8);
+  return give(thorns::test::zip_of(parts), data, most);
 }

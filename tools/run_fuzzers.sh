@@ -16,8 +16,10 @@ found=build-fuzz/found
 for name; do
   mkdir -p "$found/$name"
   log=$found/$name.log
+  dictionary=
+  test ! -f "fuzz/dictionary/$name" || dictionary=-dict=fuzz/dictionary/$name
   # One input may take 10 seconds and 1 GB.
-  "build-fuzz/fuzz_$name" -max_total_time="$((minutes * 60))" -timeout=10 -rss_limit_mb=1024 \
+  LLVM_PROFILE_FILE=/dev/null "build-fuzz/fuzz_$name" $dictionary -max_total_time="$((minutes * 60))" -timeout=10 -rss_limit_mb=1024 \
     -artifact_prefix="$found/$name-" "$found/$name" "fuzz/corpus/$name" >"$log" 2>&1 || {
     tail -n 60 "$log" >&2
     exit 1

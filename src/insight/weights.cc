@@ -186,13 +186,14 @@ void WeightSurvey::find_folds(std::vector<Finding>& findings) const {
   for (const auto& entry : folds_) {
     const std::size_t node = entry.first;  // a plain name, for the lambda
     const FoldMeasure& measure = measures[at++];
+    const std::string& folded = plan_.recipe.nodes[node].key;
     const auto& fold = std::get<FoldNode>(plan_.recipe.nodes[node].node);
     const auto add = [&](const char* code, Severity severity, std::string message,
                          std::string advice, const char* name, double value) {
       Finding finding{code, severity, std::move(message), std::move(advice),
                       plan_.recipe.adapters[fold.adapters.front().adapter].span};
       finding.adapter = measure.adapter;
-      finding.node = plan_.recipe.nodes[node].key;
+      finding.node = folded;
       finding.measured = {{name, value}};
       findings.push_back(std::move(finding));
     };

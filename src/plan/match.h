@@ -12,7 +12,7 @@
 
 namespace thorns {
 
-inline const std::string kOutputHead = "lm_head.weight";
+inline constexpr const char* kOutputHead = "lm_head.weight";
 
 // One leaf, seen as the merge sees it: buffers that model code computes anew are left out, and a
 // tied output head stands for the embedding it shares.

@@ -86,6 +86,34 @@ class MemoryCheckpoint : public Checkpoint {
   std::vector<std::string> tokenizer_files_;
 };
 
+// An adapter in memory: LoRA factors by module, unscaled.
+class MemoryAdapter : public Adapter {
+ public:
+  MemoryAdapter(std::string name, std::vector<Update> updates, std::vector<MemoryTensor> tensors,
+                std::string base = {})
+      : path_(std::move(name)),
+        base_(std::move(base)),
+        updates_(std::move(updates)),
+        source_(path_, std::move(tensors)) {}
+  const std::string& path() const override { return path_; }
+  const std::string& family() const override { return family_; }
+  const std::string& base_model() const override { return base_; }
+  const std::vector<Update>& updates() const override { return updates_; }
+  const std::vector<std::string>& warnings() const override { return warnings_; }
+  const std::vector<InputFile>& files() const override { return files_; }
+  const TensorSource& source() const override { return source_; }
+  bool fan_in_fan_out() const override { return false; }
+
+ private:
+  std::string path_;
+  std::string family_ = "LoRA";
+  std::string base_;
+  std::vector<Update> updates_;
+  std::vector<std::string> warnings_;
+  std::vector<InputFile> files_;
+  MemoryCheckpoint source_;
+};
+
 // Keeps everything that the engine writes.
 class MemorySink : public Sink {
  public:
