@@ -7,6 +7,8 @@
 #include <cstring>
 #include <filesystem>
 #include <map>
+#include <regex>
+#include <sstream>
 #include <string>
 
 #include "adapter/adapter.h"
@@ -139,37 +141,25 @@ TEST_P(FoldedGolden, EqualsPeft) {
 INSTANTIATE_TEST_SUITE_P(Peft, FoldedGolden, testing::ValuesIn(cases_of("folded")),
                          [](const auto& info) { return info.param; });
 
-TEST(RefusedGolden, EveryOtherTypeIsRefusedByName) {
-  for (const std::string& name : cases_of("refused")) {
-    SCOPED_TRACE(name);
-    const std::string folder = kGolden + "refused/" + name;
-    const Json config = read_json_file(real_disk(), folder + "/adapter_config.json");
-    const std::string reason = config.at("peft_type");
-    const Error error = test::error_of([&] { open_adapter(real_disk(), folder); });
-    EXPECT_EQ(error.code(), ErrorCode::Unsupported);
-    EXPECT_NE(error.message().find(reason), std::string::npos) << error.message();
-  }
-}
-
-// The tensors alone give the type away, too: a configuration may say LORA and lie.
+// A configuration may say LORA and lie; the tensors give the type away.
 TEST(RefusedGolden, TensorsOfOtherTypesAreNotTakenForLora) {
-  for (const std::string& name : cases_of("refused")) {
+  std::size_t tried = 0;
+  for (const std::string& name : cases_of("folded")) {
     SCOPED_TRACE(name);
-    const auto source =
-        open_weights(real_disk(), kGolden + "refused/" + name + "/adapter_model.safetensors");
-    test::SafetensorsBuilder copy;
-    for (std::size_t i = 0; i < source->tensors().size(); ++i) {
-      const TensorInfo& info = source->tensors()[i];
-      std::string bytes(info.bytes(), '\0');
-      source->read(i, 0, std::as_writable_bytes(std::span(bytes)));
-      copy.add_bytes(info.name, info.dtype, info.shape, bytes);
-    }
+    const std::string adapter = kGolden + "folded/" + name + "/adapter";
+    const std::string type =
+        read_json_file(real_disk(), adapter + "/adapter_config.json").at("peft_type");
+    // The tensors of these replace the model's and look like modules_to_save.
+    if (type == "LORA" || type == "LN_TUNING" || type == "TRAINABLE_TOKENS") continue;
     const test::TempFolder folder;
-    copy.write(folder / "adapter_model.safetensors");
+    std::filesystem::copy_file(adapter + "/adapter_model.safetensors",
+                               folder / "adapter_model.safetensors");
     test::write_file(folder / "adapter_config.json", R"({"peft_type":"LORA"})");
     EXPECT_EQ(test::error_of([&] { open_adapter(real_disk(), folder.path()); }).code(),
               ErrorCode::Unsupported);
+    ++tried;
   }
+  EXPECT_GT(tried, 20U);
 }
 
 // ---------------------------------------------------------------- the table in docs/adapters.md
@@ -211,8 +201,29 @@ std::string scientific(double value) {
   return text.substr(0, text.find('e')) + "·10" + raised;
 }
 
+// The table without its last column, whose numbers are appended to `differences`.
+std::string without_differences(const std::string& table, std::vector<double>& differences) {
+  static const std::regex row("(.*\\| )([0-9.]+)(?:·10⁻(⁰|¹|²|³|⁴|⁵|⁶|⁷|⁸|⁹))? \\|");
+  static const std::vector<std::string> digits = {"⁰", "¹", "²", "³", "⁴", "⁵", "⁶", "⁷", "⁸", "⁹"};
+  std::istringstream lines(table);
+  std::string result;
+  for (std::string line; std::getline(lines, line);) {
+    std::smatch match;
+    if (std::regex_match(line, match, row)) {
+      const auto power = std::find(digits.begin(), digits.end(), match[3].str());
+      const double scale =
+          power == digits.end() ? 1 : std::pow(10.0, -static_cast<double>(power - digits.begin()));
+      differences.push_back(std::stod(match[2]) * scale);
+      line = match[1];
+    }
+    result += line + "\n";
+  }
+  return result;
+}
+
 TEST(AdaptersTable, IsWhatTheCatalogueAndTheGoldenCasesMake) {
   const auto checked = checked_families();
+  std::vector<double> largest;
   std::string table =
       "| family | update of a weight W (out × in) | layers | checked against PEFT | largest "
       "difference |\n|---|---|---|---|---|\n";
@@ -227,6 +238,7 @@ TEST(AdaptersTable, IsWhatTheCatalogueAndTheGoldenCasesMake) {
     table += fmt::format("{} adapter{}{} | {} |\n", by.cases, by.cases == 1 ? "" : "s",
                          by.half == 0 ? "" : fmt::format(", {} in bfloat16", by.half),
                          scientific(by.largest));
+    largest.push_back(by.largest);
   };
   for (const AdapterFamily& family : family_catalogue()) {
     add(family.name, family.reference, family.update, family.layers);
@@ -237,9 +249,15 @@ TEST(AdaptersTable, IsWhatTheCatalogueAndTheGoldenCasesMake) {
   const std::string page = read_text(real_disk(), THORNS_TEST_DATA "/../docs/adapters.md", 1 << 20);
   const std::size_t begin = page.find("| family | update of");
   ASSERT_NE(begin, page.npos);
-  EXPECT_EQ(page.substr(begin, page.find("\n\n", begin) + 1 - begin), table)
+  // The differences are roundings, and depend a little on the CPU's instructions.
+  std::vector<double> documented;
+  EXPECT_EQ(
+      without_differences(page.substr(begin, page.find("\n\n", begin) + 1 - begin), documented),
+      without_differences(table, documented))
       << "put this table into docs/adapters.md:\n"
       << table;
+  ASSERT_EQ(documented.size(), 2 * largest.size());
+  for (std::size_t i = 0; i < largest.size(); ++i) EXPECT_LE(largest[i], 4 * documented[i]) << i;
 }
 
 }  // namespace

@@ -128,7 +128,7 @@ TEST_F(ResizedVocabulary, WhatMakesNoSenseIsRefused) {
   EXPECT_NE(part.message().find("another number of rows"), std::string::npos) << part.message();
   write_adapter({"model.embed_tokens"}, 4);
   const Error one = test::error_of([&] { merged("M[L]"); });
-  EXPECT_NE(one.message().find("4 rows"), std::string::npos) << one.message();
+  EXPECT_NE(one.message().find("the output would have"), std::string::npos) << one.message();
   EXPECT_NE(one.hint().find("save it with both"), std::string::npos) << one.hint();
 }
 

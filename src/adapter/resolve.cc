@@ -483,16 +483,16 @@ class Resolver {
 
   // A quick look before a whole attempt: does every update find some tensor?
   bool reaches_all(const Rewriting& rewriting) const {
-    return std::all_of(
-        adapter_.updates().begin(), adapter_.updates().end(), [&](const Update& update) {
-          std::string name;
-          Attempt parts;
-          const std::string module = untagged(update);
-          return update.if_present ||
-                 find_parameter(rewriting.apply(module), update, name) != nullptr ||
-                 find_parameter(module, update, name) != nullptr ||
-                 add_parts(update, rewriting, parts);
-        });
+    return std::all_of(adapter_.updates().begin(), adapter_.updates().end(),
+                       [&](const Update& update) {
+                         std::string name;
+                         Attempt parts;
+                         const std::string module = untagged(update);
+                         return update.if_present ||
+                                find_parameter(rewriting.apply(module), update, name) != nullptr ||
+                                find_parameter(module, update, name) != nullptr ||
+                                add_parts(update, rewriting, parts);
+                       });
   }
 
   static bool same(const Attempt& a, const Attempt& b) {

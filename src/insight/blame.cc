@@ -86,16 +86,20 @@ Recipe blame_recipe(Recipe recipe, RecipeLeaf unknown) {
   // Each adapter on what the recipe folds it into, as far as its shapes are concerned.
   for (const RecipeNode& node : recipe.nodes) {
     const auto* fold = std::get_if<FoldNode>(&node.node);
-    if (fold == nullptr || !known.insert(fold->adapter).second) continue;
-    std::vector<std::size_t> below = leaves_below(recipe, fold->model);
-    for (std::size_t& leaf : below) ++leaf;
-    std::size_t model = below.front();
-    if (below.size() > 1) {
-      nodes.push_back({blend_of(std::move(below)), "", "", {}});
-      model = nodes.size() - 1;
+    if (fold == nullptr) continue;
+    for (const FoldNode::Share& share : fold->adapters) {
+      if (!known.insert(share.adapter).second) continue;
+      std::vector<std::size_t> below = leaves_below(recipe, fold->model);
+      for (std::size_t& leaf : below) ++leaf;
+      std::size_t model = below.front();
+      if (below.size() > 1) {
+        nodes.push_back({blend_of(std::move(below)), "", "", {}});
+        model = nodes.size() - 1;
+      }
+      all.push_back(nodes.size());
+      nodes.push_back(
+          {FoldNode{model, {{share.adapter, kFoldWeight}}, std::nullopt}, node.key, "", node.span});
     }
-    all.push_back(nodes.size());
-    nodes.push_back({FoldNode{model, fold->adapter, kFoldWeight}, node.key, "", node.span});
   }
   nodes.push_back({blend_of(std::move(all)), recipe.key, "", {}});
   recipe.root = nodes.size() - 1;
@@ -125,9 +129,9 @@ void BlameSurvey::add(std::size_t program, const CellGrams& grams) {
     } else if (const auto* fold = std::get_if<FoldNode>(&plan_.recipe.nodes[node].node)) {
       const auto added = span.added_by(node);
       if (!added) continue;
-      MeasuredSpan::Vector& vector = vectors[models_ + fold->adapter];
+      MeasuredSpan::Vector& vector = vectors[models_ + fold->adapters.front().adapter];
       vector = span.zero();
-      MeasuredSpan::add(vector, 1 / fold->weight, added->delta);
+      MeasuredSpan::add(vector, 1 / fold->weight(), added->delta);
     }
   }
   if (unknown.empty()) return;

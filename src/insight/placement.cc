@@ -224,10 +224,19 @@ PlacementSurvey::PlacementSurvey(const Plan& plan, const std::vector<std::size_t
     const auto* fold = std::get_if<FoldNode>(&recipe.nodes[node].node);
     if (fold == nullptr) {
       models_.push_back(node);
-    } else if (!placed[same_adapter[fold->adapter]]) {
-      placed[same_adapter[fold->adapter]] = true;
-      folds_.push_back(node);
+      continue;
     }
+    if (fold->combination) {
+      throw Error(ErrorCode::BadUsage,
+                  fmt::format("`{}` are combined into one adapter; a placement is searched for "
+                              "adapters that are folded one by one",
+                              folded_name(recipe, *fold)),
+                  recipe.nodes[node].span, "leave the combination out: `A[L+K]`");
+    }
+    const std::size_t adapter = same_adapter[fold->adapters.front().adapter];
+    if (placed[adapter]) continue;
+    placed[adapter] = true;
+    folds_.push_back(node);
   }
   if (folds_.empty()) {
     throw Error(ErrorCode::BadUsage, "the recipe folds no adapter, so there is none to place", {},
@@ -266,7 +275,7 @@ void PlacementSurvey::add(std::size_t program, const CellGrams& grams) {
     const MeasuredSpan::Vector& delta = added[a]->delta;
     Sums& sums = sums_[a];
     const double square = span.product(delta, delta);
-    const double weight = std::get<FoldNode>(recipe.nodes[folds_[a]].node).weight;
+    const double weight = std::get<FoldNode>(recipe.nodes[folds_[a]].node).weight();
     sums.delta += square;
     for (std::size_t b = 0; b < folds_.size(); ++b) {
       if (added[b]) sums.with[b] += span.product(delta, added[b]->delta);
@@ -298,13 +307,14 @@ Suggestion PlacementSurvey::suggest(std::optional<std::size_t> base) const {
   for (std::size_t a = 0; a < folds_.size(); ++a) {
     const Sums& sums = sums_[a];
     const auto& fold = std::get<FoldNode>(recipe.nodes[folds_[a]].node);
-    const std::string& name = recipe.adapters[fold.adapter].name;
-    names.push_back({fold.weight == 1 ? std::nullopt : std::optional(fold.weight), {name, {}}});
+    const auto [adapter, weight] = fold.adapters.front();
+    const std::string& name = recipe.adapters[adapter].name;
+    names.push_back({weight == 1 ? std::nullopt : std::optional(weight), {name, {}}});
     const auto against = [&](std::size_t node) {
       const auto at = sums.against.find(node);
       return at == sums.against.end() ? Against{} : at->second;
     };
-    const std::vector<std::size_t> bases = trained_on(plan_, fold.adapter);
+    const std::vector<std::size_t> bases = trained_on(plan_, adapter);
     double origin = 0;  // <delta, what the models are seen from>
     for (const std::size_t node : models_) {
       const auto* leaf = std::get_if<LeafNode>(&recipe.nodes[node].node);

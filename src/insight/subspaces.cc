@@ -129,6 +129,7 @@ void SubspaceSurvey::measure(const Program& program, Sums& sums) const {
     if (!std::all_of(v.begin(), v.end(), [](float x) { return std::isfinite(x); })) continue;
     const auto at = std::find_if(plan_.adapters.begin(), plan_.adapters.end(),
                                  [&](const auto& one) { return one.get() == operand.adapter; });
+    if (at == plan_.adapters.end()) continue;  // several, combined into one
     inputs.emplace(static_cast<std::size_t>(at - plan_.adapters.begin()), std::move(v));
   }
   for (auto a = inputs.begin(); a != inputs.end(); ++a) {
@@ -167,18 +168,21 @@ std::optional<double> SubspaceSurvey::fit_of(std::size_t adapter,
 
 std::optional<double> SubspaceSurvey::fit(std::size_t fold) const {
   const auto& node = std::get<FoldNode>(plan_.recipe.nodes[fold].node);
-  return fit_of(node.adapter, leaves_below(plan_.recipe, node.model));
+  if (node.combination) return std::nullopt;
+  return fit_of(node.adapters.front().adapter, leaves_below(plan_.recipe, node.model));
 }
 
 void SubspaceSurvey::complete(std::vector<Finding>& findings) const {
   const Recipe& recipe = plan_.recipe;
-  for (const Stack& stack : stacks_) {
+  for (const FoldStack& stack : stacks_) {
     Pair all;
     for (std::size_t i = 0; i < stack.folds.size(); ++i) {
       for (std::size_t j = 0; j < i; ++j) {
-        const std::size_t a = std::get<FoldNode>(recipe.nodes[stack.folds[i]].node).adapter;
-        const std::size_t b = std::get<FoldNode>(recipe.nodes[stack.folds[j]].node).adapter;
-        const auto pair = sums_.pairs.find({std::min(a, b), std::max(a, b)});
+        const auto& one = std::get<FoldNode>(recipe.nodes[stack.folds[i]].node);
+        const auto& other = std::get<FoldNode>(recipe.nodes[stack.folds[j]].node);
+        if (one.combination || other.combination) continue;
+        const auto pair = sums_.pairs.find(
+            std::minmax({one.adapters.front().adapter, other.adapters.front().adapter}));
         if (pair == sums_.pairs.end()) continue;
         all.share.add(pair->second.share);
         all.chance.add(pair->second.chance);
@@ -204,28 +208,27 @@ void SubspaceSurvey::complete(std::vector<Finding>& findings) const {
   }
   for (const RecipeNode& node : recipe.nodes) {
     const auto* fold = std::get_if<FoldNode>(&node.node);
-    if (fold == nullptr) continue;
-    const std::vector<std::size_t> below = leaves_below(recipe, fold->model);
-    const auto here = fit_of(fold->adapter, below);
+    if (fold == nullptr || fold->combination) continue;
+    const std::size_t folded = fold->adapters.front().adapter;
+    const auto here = fit_of(folded, leaves_below(recipe, fold->model));
     if (!here) continue;
     std::size_t best = 0;
     double most = 0;
     for (std::size_t leaf = 0; leaf < recipe.leaves.size(); ++leaf) {
-      const double fit = fit_of(fold->adapter, {leaf}).value_or(0);
+      const double fit = fit_of(folded, {leaf}).value_or(0);
       if (fit <= most) continue;
       most = fit;
       best = leaf;
     }
     if (most < kFitsBetter * *here) continue;
-    const std::string& adapter = recipe.adapters[fold->adapter].name;
+    const std::string& adapter = recipe.adapters[folded].name;
     Finding finding{
         "adapter-fits-another", Severity::Note,
         fmt::format(
             "the input space of `{}` holds {:.2f} times its chance share of `{}`, and {:.2f} "
             "times of {}, into which it is folded",
             adapter, most, recipe.leaves[best].name, *here, brief(recipe.nodes[fold->model].key)),
-        "it may have been trained on that model or a relative of it",
-        recipe.adapters[fold->adapter].span};
+        "it may have been trained on that model or a relative of it", recipe.adapters[folded].span};
     finding.adapter = adapter;
     finding.leaf = recipe.leaves[best].name;
     finding.node = node.key;

@@ -80,7 +80,7 @@ class SubspaceSurvey {
   std::optional<double> fit_of(std::size_t adapter, const std::vector<std::size_t>& leaves) const;
 
   const Plan& plan_;
-  std::vector<Stack> stacks_;
+  std::vector<FoldStack> stacks_;
   Sums sums_;
 };
 

@@ -34,9 +34,10 @@ TEST(KeyMap, WhatIsNoneIsRefused) {
       {R"({"a": 1})", "maps `a` to what is no name"},
       {"a: b\na: c\n", "has `a` twice"},
       {"a: b\nbase_model.model.a: c\n", "has `a` twice"},
-      {"a: 'b\n", "is not valid YAML"},
+      {"a: [b\n", "is not valid YAML"},
   };
   for (const auto& [text, message] : cases) {
+    SCOPED_TRACE(text);
     expect_error(error_of([&, text = text] { parse_key_map(text, "k"); }), ErrorCode::BadRecipe,
                  message);
   }
@@ -74,9 +75,9 @@ TEST_F(KeyMapOfARecipe, StandsInARecipeFile) {
 }
 
 TEST_F(KeyMapOfARecipe, ErrorsNameTheAdapter) {
-  bindings_.key_maps = {{"M", "l.yaml"}};
+  bindings_.key_maps = {{"Elsewhere", "l.yaml"}};
   expect_error(error_of([&] { bind("A[L]"); }), ErrorCode::BadRecipe,
-               "given for `M`, which the key does not fold", "adapters of the key: L");
+               "given for `Elsewhere`, which the key does not fold", "adapters of the key: L");
   bindings_.key_maps = {{"L", "l.yaml"}, {"L", "all.yaml"}};
   expect_error(error_of([&] { bind("A[L]"); }), ErrorCode::BadRecipe, "is given two key maps");
   bindings_.key_maps = {{"", "all.yaml"}};

@@ -256,11 +256,12 @@ class Plan(support.CliTest):
         said = "computing takes longer than reading and writing"
         result = self.run_thorns("plan", "M[rank-1024]", "-j", "2")
         self.assert_code(result, 0)
-        text = " ".join(result.out.split())
+        text = " ".join((result.out + result.err).split())
         self.assertIn(said, text)
         self.assertIn("about 3 s on 2 threads", text)
         self.assertIn("`rank-1024` has rank 1024", text)
-        self.assertNotIn(said, " ".join(self.run_thorns("plan", "M[rank-16]").out.split()))
+        result = self.run_thorns("plan", "M[rank-16]")
+        self.assertNotIn(said, " ".join((result.out + result.err).split()))
 
     def test_plan_lists_all_problems(self):
         options = self.family()
