@@ -37,6 +37,7 @@ READERS = {
     "checkpoint/scaled_bytes checkpoint/tensor_reader",
     "adapter": "adapter/adapter adapter/adalora adapter/dora adapter/factors adapter/family adapter/ia3 "
     "adapter/ln_tuning adapter/lora adapter/product adapter/resolve",
+    "gguf_adapter": "adapter/gguf_lora",
     "adapter_config": "adapter/adapter_config adapter/config_fields adapter/patterns",
     "index": "checkpoint/index",
     "checkpoint": "checkpoint/checkpoint checkpoint/config checkpoint/quantised checkpoint/shards",
@@ -48,6 +49,8 @@ READERS = {
     "json": "base/json",
     "tokenizer": "insight/input_findings",
     "card": "output/card_license",
+    "card_template": "output/card_template",
+    "key_map": "recipe/key_map_file",
     "adapter_keys": "adapter/keys",
     "report": "report/anatomy report/html report/page",
     "differential": "engine/compute engine/engine engine/solve engine/tiles",
@@ -135,6 +138,8 @@ def write_table():
         if not kept.exists():
             continue
         row = json.loads(kept.read_text())
+        if not row["executions"]:
+            continue
         lines.append("| `%s` | %.0f | %s | %.1f %% of %d |" % (
             name, row["seconds"] / 60, format(row["executions"], ",").replace(",", " "),
             100 * row["covered"] / row["lines"], row["lines"]))
