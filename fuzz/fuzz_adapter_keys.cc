@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <sstream>
 #include <string>
+#include <string_view>
 
 #include "adapter/family.h"
 #include "adapter/keys.h"
@@ -17,7 +18,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const thorns::AdapterKey key = thorns::parse_adapter_key(name);
     require((key.role == Role::Foreign) == !key.foreign.empty());
     require((key.role == Role::Family) == !key.tensor.empty());
-    require(key.role != Role::Family || thorns::family_of_tensor(key.tensor) != nullptr);
+    std::string_view tensor = key.tensor;
+    while (tensor.starts_with(thorns::kNested)) tensor.remove_prefix(thorns::kNested.size());
+    require(key.role != Role::Family || thorns::family_of_tensor(tensor) != nullptr);
     require(key.role != Role::Tensor || !key.parameter.empty() || name.ends_with('.') ||
             name.empty());
     require(key.module.size() <= name.size() && key.infix.find('.') == std::string::npos);

@@ -103,7 +103,7 @@ TEST_F(ReplicatedLayers, AModelHasOneDepth) {
   };
   for (const auto& [key, message] : cases) {
     SCOPED_TRACE(key);
-    const Error error = test::error_of([&] { merge_key(key); });
+    const Error error = test::error_of([&, key = key] { merge_key(key); });
     EXPECT_EQ(error.code(), ErrorCode::Unsupported);
     EXPECT_NE(error.message().find(message), std::string::npos) << error.message();
   }

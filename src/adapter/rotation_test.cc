@@ -13,9 +13,9 @@ using Dense = std::vector<double>;  // square, row-major
 
 Dense random_numbers(std::size_t count, double scale, unsigned seed) {
   std::mt19937 random(seed);
-  std::normal_distribution<double> distribution(0, scale);
+  std::normal_distribution<double> distribution;
   Dense numbers(count);
-  for (double& number : numbers) number = distribution(random);
+  for (double& number : numbers) number = scale * distribution(random);
   return numbers;
 }
 
