@@ -196,7 +196,11 @@ struct MergeSummary {
   std::uint64_t dropped = 0;
   std::uint64_t bytes_read = 0;     // of inputs, second reads of large tensors included
   std::uint64_t bytes_written = 0;  // of tensor data
-  std::uint64_t peak_memory = 0;    // resident, of the whole process
+  // Of an interrupted run that this one went on with; not in the two above.
+  std::uint64_t tensors_kept = 0;
+  std::uint64_t bytes_kept = 0;    // of their data
+  std::uint64_t reads_spared = 0;  // bytes of the plan that were read for them
+  std::uint64_t peak_memory = 0;   // resident, of the whole process
   double seconds = 0.0;
   std::uint64_t elements = 0;
   std::uint64_t rounded = 0;

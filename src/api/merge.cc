@@ -10,6 +10,7 @@
 #include "api/requests.h"
 #include "engine/engine.h"
 #include "output/writer.h"
+#include "plan/memory.h"
 #include "plan/sink.h"
 
 namespace thorns {
@@ -20,15 +21,17 @@ constexpr std::size_t kFirstAngles = 5;  // tensors whose angles the summary sho
 // Passes everything on to the writer and keeps what the summary tells.
 class Tally : public Sink {
  public:
-  Tally(const Plan& plan, Sink& next) : plan_(plan), next_(next) {}
+  explicit Tally(const Plan& plan) : plan_(plan) {}
+
+  void pass_on_to(Sink& next) { next_ = &next; }
 
   void write(std::size_t program, std::span<const std::byte> bytes) override {
-    next_.write(program, bytes);
+    next_->write(program, bytes);
   }
 
   void finished(std::size_t program, const TensorFacts& facts) override {
     count(program, facts);
-    next_.finished(program, facts);
+    next_->finished(program, facts);
   }
 
   // A tensor that is written, now or by the run that this one goes on with.
@@ -72,7 +75,7 @@ class Tally : public Sink {
 
  private:
   const Plan& plan_;
-  Sink& next_;
+  Sink* next_ = nullptr;
   std::uint64_t elements_ = 0;
   std::uint64_t rounded_ = 0;
   std::uint64_t clipped_ = 0;
@@ -141,16 +144,17 @@ MergeSummary merge(const MergeOptions& options, Observer& observer) {
 
   PlanReport report = describe(plan);
   add_needs(disk, options, plan, report);
+  Tally tally(plan);
   const auto writer = CheckpointWriter::create(
       disk, plan,
-      {options.output, options.force, options.allow_nonfinite, card_options(disk, options, plan)});
+      {options.output, options.force, options.allow_nonfinite, card_options(disk, options, plan),
+       [&](std::size_t program, const TensorFacts& facts) { tally.count(program, facts); }});
+  tally.pass_on_to(*writer);
   if (!writer->why_anew().empty()) {
     observer.warning("what an interrupted run left is not used, because " + writer->why_anew() +
                      "; the merge starts anew");
   }
-  Tally tally(plan, *writer);
-  std::size_t kept = 0;
-  for (const TensorFacts& facts : writer->take_kept()) tally.count(kept++, facts);
+  const std::size_t kept = writer->kept();
   observer.started(announce(plan, kept));
   EngineFacts facts;
   try {
@@ -170,6 +174,11 @@ MergeSummary merge(const MergeOptions& options, Observer& observer) {
   summary.dropped = plan.dropped.size();
   summary.bytes_read = facts.bytes_read;
   summary.bytes_written = facts.bytes_written;
+  summary.tensors_kept = kept;
+  for (std::size_t i = 0; i < kept; ++i) {
+    summary.bytes_kept += plan.programs[i].bytes();
+    summary.reads_spared += read_bytes(plan.programs[i], plan.memory);
+  }
   summary.warnings = plan.warnings;
   tally.fill(summary);
   summary.peak_memory = peak_memory();

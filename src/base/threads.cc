@@ -3,11 +3,22 @@
 #include <condition_variable>
 #include <exception>
 #include <mutex>
-#include <thread>
+#include <system_error>
 #include <utility>
 #include <vector>
 
+#include "thorns/error.h"
+
 namespace thorns {
+
+std::thread start_thread(std::function<void()> work) {
+  try {
+    return std::thread(std::move(work));
+  } catch (const std::system_error&) {
+    throw Error(ErrorCode::NoSpace, "the system has no more threads, or no memory for one", {},
+                "use fewer --threads, or raise the limits (ulimit -u, ulimit -v)");
+  }
+}
 
 using Body = std::function<void(std::size_t, std::size_t)>;
 
@@ -50,8 +61,9 @@ struct ThreadPool::State {
 
 ThreadPool::ThreadPool(std::size_t threads) : state_(std::make_unique<State>()) {
   state_->size = threads < 1 ? 1 : threads;
+  state_->threads.reserve(state_->size);
   for (std::size_t worker = 1; worker < state_->size; ++worker) {
-    state_->threads.emplace_back([state = state_.get(), worker] {
+    const auto serve = [state = state_.get(), worker] {
       std::unique_lock lock(state->mutex);
       for (;;) {
         state->wake.wait(lock, [&] {
@@ -60,7 +72,12 @@ ThreadPool::ThreadPool(std::size_t threads) : state_(std::make_unique<State>()) 
         if (state->stop) return;
         state->work(lock, worker);
       }
-    });
+    };
+    try {
+      state_->threads.push_back(start_thread(serve));
+    } catch (const Error&) {  // those that there are do the work
+      state_->size = worker;
+    }
   }
 }
 

@@ -4,12 +4,17 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <thread>
 
 namespace thorns {
 
+// A thread that runs `work`. Throws NoSpace where the system has none left.
+std::thread start_thread(std::function<void()> work);
+
 class ThreadPool {
  public:
-  // `threads` >= 1 in total, the calling thread included: 1 starts none.
+  // `threads` >= 1 in total, the calling thread included: 1 starts none. Fewer where the system has
+  // no more.
   explicit ThreadPool(std::size_t threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;

@@ -199,6 +199,13 @@ std::string against_plan(std::uint64_t bytes, std::uint64_t planned) {
              : fmt::format("{}, {} less than planned", text, human_bytes(planned - bytes));
 }
 
+std::string kept_text(const MergeSummary& summary) {
+  if (summary.tensors_kept == 0) return {};
+  return fmt::format(" for all but {}, which {} written already",
+                     count_text(summary.tensors_kept, "tensor"),
+                     summary.tensors_kept == 1 ? "was" : "were");
+}
+
 // "999", "13.0 billion"
 std::string large_count(std::uint64_t count) {
   if (count < 1'000'000) return fmt::format("{}", count);
@@ -294,8 +301,16 @@ std::string merge_text(const MergeSummary& summary, std::size_t width, bool verb
                tensor_counts(summary.merged, summary.copied, summary.cast, summary.dropped), width);
   text += dropped_text(summary.plan.dropped, width, verbose);
   text += fact("rounded", rounding_text(summary), width);
-  text += fact("read", against_plan(summary.bytes_read, summary.plan.bytes_read), width);
-  text += fact("written", against_plan(summary.bytes_written, summary.plan.bytes_out), width);
+  text += fact("read",
+               against_plan(summary.bytes_read, summary.plan.bytes_read - summary.reads_spared) +
+                   kept_text(summary),
+               width);
+  text += fact("written",
+               against_plan(summary.bytes_written + summary.bytes_kept, summary.plan.bytes_out) +
+                   (summary.bytes_kept == 0 ? ""
+                                            : fmt::format(", {} of it by an interrupted run",
+                                                          human_bytes(summary.bytes_kept))),
+               width);
   text += fact("memory",
                fmt::format("{} at the peak of {} allowed", human_bytes(summary.peak_memory),
                            human_bytes(summary.plan.memory_ceiling)),

@@ -29,7 +29,7 @@ class Engine {
       : plan_(plan),
         observer_(observer),
         options_(options),
-        bytes_total_(plan.bytes_read + plan.bytes_out),
+        bytes_total_(remaining_bytes()),
         pool_(plan.threads),
         reader_(plan, reader_threads(plan.threads), sweeps, options.first),
         outbox_(sink, plan.memory.output_slots, plan.memory.output_slot_bytes) {
@@ -37,7 +37,6 @@ class Engine {
   }
 
   EngineFacts run() {
-    if (options_.first > 0) bytes_total_ = remaining_bytes();
     for (current_ = options_.first; current_ < plan_.programs.size(); ++current_) {
       const Program& program = plan_.programs[current_];
       TensorFacts facts;
@@ -97,10 +96,9 @@ class Engine {
 
   // To read and to write from `first` on.
   std::uint64_t remaining_bytes() const {
-    std::uint64_t bytes = reader_.bytes_to_read();
+    std::uint64_t bytes = 0;
     for (std::size_t i = options_.first; i < plan_.programs.size(); ++i) {
-      const Program& program = plan_.programs[i];
-      bytes += program.bytes() + program.update_bytes();
+      bytes += read_bytes(plan_.programs[i], plan_.memory) + plan_.programs[i].bytes();
     }
     return bytes;
   }

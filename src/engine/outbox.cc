@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "base/threads.h"
+
 namespace thorns {
 
 Outbox::Outbox(Sink& sink, std::size_t slots, std::size_t slot_bytes) : sink_(sink) {
@@ -9,7 +11,7 @@ Outbox::Outbox(Sink& sink, std::size_t slots, std::size_t slot_bytes) : sink_(si
     slots_.emplace_back(slot_bytes);
     free_.push_back(i);
   }
-  thread_ = std::thread([this] { work(); });
+  thread_ = start_thread([this] { work(); });
 }
 
 Outbox::~Outbox() {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/threads.h"
 #include "plan/memory.h"
 #include "thorns/error.h"
 
@@ -51,7 +52,12 @@ TileReader::TileReader(const Plan& plan, std::size_t readers, Sweeps sweeps, std
   for (std::size_t i = 0; i < plan.memory.slots; ++i) {
     free_.push_back(plan.memory.slots - 1 - i);  // the first slots are used first, and again
   }
-  for (std::size_t i = 0; i < readers; ++i) threads_.emplace_back([this] { work(); });
+  threads_.reserve(readers);
+  threads_.push_back(start_thread([this] { serve(); }));
+  try {
+    while (threads_.size() < readers) threads_.push_back(start_thread([this] { serve(); }));
+  } catch (const Error&) {  // those that there are do the work
+  }
 }
 
 TileReader::~TileReader() {
@@ -107,6 +113,17 @@ void TileReader::read_operand(const Load& load, const Tile& tile, std::size_t op
   from.source->read(from.tensor, load.span.first, {to, bytes});
 }
 
+void TileReader::serve() {
+  try {
+    work();
+  } catch (...) {
+    const std::lock_guard lock(mutex_);
+    if (!failure_) failure_ = std::current_exception();
+    is_ready_.notify_all();
+    can_read_.notify_all();
+  }
+}
+
 void TileReader::work() {
   std::unique_lock lock(mutex_);
   while (!stop_ && !failure_) {
@@ -134,22 +151,11 @@ void TileReader::work() {
       advised_ = to_advise.back() + 1;
     }
     lock.unlock();
-    std::exception_ptr thrown;
-    try {
-      for (const std::size_t ahead : to_advise) {
-        if (ahead < loads_.size()) advise(ahead);
-      }
-      read_operand(load, found->tile, operand);
-    } catch (...) {
-      thrown = std::current_exception();
+    for (const std::size_t ahead : to_advise) {
+      if (ahead < loads_.size()) advise(ahead);
     }
+    read_operand(load, found->tile, operand);
     lock.lock();
-    if (thrown) {
-      if (!failure_) failure_ = thrown;
-      is_ready_.notify_all();
-      can_read_.notify_all();
-      return;
-    }
     const Operand& from = plan_.programs[load.program].operands[operand];
     bytes_read_ += load.span.count * size_of(from.dtype);
     if (++found->finished == found->tile.operands.size()) is_ready_.notify_all();
@@ -174,18 +180,6 @@ void TileReader::release(const Tile& tile) {
     free_.push_back(tile.slot);
   }
   can_read_.notify_one();
-}
-
-std::uint64_t TileReader::bytes_to_read() const {
-  std::uint64_t bytes = 0;
-  for (const Load& load : loads_) {
-    const Program& program = plan_.programs[load.program];
-    for (const Operand& operand : program.operands) {
-      if (operand.is_product() || !program.blocks[load.span.block].has(operand)) continue;
-      bytes += load.span.count * size_of(operand.dtype);
-    }
-  }
-  return bytes;
 }
 
 std::uint64_t TileReader::bytes_read() const {

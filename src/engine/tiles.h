@@ -67,7 +67,6 @@ class TileReader {
   void release(const Tile& tile);
 
   std::uint64_t bytes_read() const;
-  std::uint64_t bytes_to_read() const;  // in all
 
  private:
   struct Load {  // one tile of the sequence
@@ -81,6 +80,7 @@ class TileReader {
     std::size_t finished = 0;  // operands read
   };
 
+  void serve();  // the whole life of a thread: `work`, and what it throws
   void work();
   bool start_load();
   void advise(std::size_t load);

@@ -2,8 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <bit>
-#include <optional>
+#include <string_view>
+#include <utility>
 
 #include "base/disk_resume.h"
 #include "base/hash.h"
@@ -17,6 +19,8 @@ namespace {
 
 constexpr const char* kSchema = "thorns/journal/1";
 constexpr std::size_t kDepth = 8;
+constexpr std::uint64_t kPiece = std::uint64_t{64} << 10;        // read at once
+constexpr std::uint64_t kLongestLine = std::uint64_t{16} << 20;  // of a key with all of its inputs
 
 Json optional_time(Disk& disk, const std::string& path) {
   ResumableDisk* const times = resumable(disk);
@@ -252,28 +256,38 @@ std::string journal_line(const TensorFacts& facts, const std::string& sha256) {
   return json.dump() + '\n';
 }
 
-Journal read_journal(std::string_view text, const Plan& plan) {
-  Journal journal;
-  const std::size_t first = text.find('\n');
-  if (first == std::string_view::npos) return journal;
-  journal.identity = text.substr(0, first);
-  std::size_t at = first + 1;
-  while (journal.entries.size() < plan.programs.size()) {
-    const std::size_t end = text.find('\n', at);
-    if (end == std::string_view::npos) break;
-    const auto json = parse_line(text.substr(at, end - at), kDepth);
-    auto entry = json ? entry_of(*json, plan, plan.programs[journal.entries.size()]) : std::nullopt;
-    if (!entry) break;
-    at = end + 1;
-    entry->end = at;
-    journal.entries.push_back(std::move(*entry));
+JournalReader::JournalReader(std::unique_ptr<ReadFile> file, const Plan& plan)
+    : file_(std::move(file)), plan_(plan), identity_(line().value_or("")) {}
+
+std::optional<std::string> JournalReader::line() {
+  std::size_t searched = 0;
+  for (;;) {
+    const std::size_t newline = read_.find('\n', searched);
+    if (newline != std::string::npos) {
+      std::string found = read_.substr(0, newline);
+      read_.erase(0, newline + 1);
+      end_ += newline + 1;
+      return found;
+    }
+    searched = read_.size();
+    const std::uint64_t left = file_->size() - end_ - searched;
+    if (left == 0 || searched > kLongestLine) return std::nullopt;
+    read_.resize(searched + static_cast<std::size_t>(std::min(left, kPiece)));
+    file_->read(end_ + searched, std::as_writable_bytes(std::span(read_).subspan(searched)));
   }
-  return journal;
 }
 
-std::uint64_t journal_bound(const Plan& plan, const std::string& identity) {
-  constexpr std::uint64_t kHashAndCounts = 256;
-  return identity.size() + manifest_bound(plan, {}) + kHashAndCounts * plan.programs.size();
+std::optional<JournalEntry> JournalReader::next() {
+  std::optional<JournalEntry> entry;
+  if (!ended_ && program_ < plan_.programs.size()) {
+    const auto text = line();
+    const auto json = text ? parse_line(*text, kDepth) : std::nullopt;
+    if (json) entry = entry_of(*json, plan_, plan_.programs[program_]);
+  }
+  ended_ = !entry;
+  ++program_;
+  if (entry) entry->end = end_;
+  return entry;
 }
 
 }  // namespace thorns

@@ -8,8 +8,9 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "base/disk.h"
@@ -36,14 +37,28 @@ struct JournalEntry {
 
 std::string journal_line(const TensorFacts& facts, const std::string& sha256);
 
-struct Journal {
-  std::string identity;  // empty where there is no whole first line
-  std::vector<JournalEntry> entries;
-};
-// Never throws: it ends before the first line that is torn, damaged or does not fit the plan.
-Journal read_journal(std::string_view text, const Plan& plan);
+// The journal that an interrupted run left, read entry by entry: what it holds does not grow with
+// the number of tensors.
+class JournalReader {
+ public:
+  // `plan` must outlive this. Throws what reading `file` throws.
+  JournalReader(std::unique_ptr<ReadFile> file, const Plan& plan);
+  // Empty where there is no whole first line.
+  const std::string& identity() const { return identity_; }
+  // The entry of the next program. None, for good, after the last line and from the first one on
+  // that is torn, damaged or does not fit the plan. Throws what reading throws.
+  std::optional<JournalEntry> next();
 
-// A journal of this plan is not longer, bytes.
-std::uint64_t journal_bound(const Plan& plan, const std::string& identity);
+ private:
+  std::optional<std::string> line();
+
+  std::unique_ptr<ReadFile> file_;
+  const Plan& plan_;
+  std::string read_;       // and not yet handed out
+  std::uint64_t end_ = 0;  // of what has been handed out
+  std::string identity_;   // after those that reading it needs
+  std::size_t program_ = 0;
+  bool ended_ = false;
+};
 
 }  // namespace thorns

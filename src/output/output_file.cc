@@ -1,6 +1,7 @@
 #include "output/output_file.h"
 
 #include <future>
+#include <system_error>
 #include <utility>
 
 namespace thorns {
@@ -35,10 +36,15 @@ void OutputFile::append(std::span<const std::byte> bytes) {
   }
   // Hashing costs about as much as writing to the page cache, so the two go side by side. The
   // future waits for its thread even when the disk throws.
-  std::future<void> hashing = std::async(std::launch::async, [&] { hash_.update(bytes); });
+  std::future<void> hashing;
+  try {
+    hashing = std::async(std::launch::async, [&] { hash_.update(bytes); });
+  } catch (const std::system_error&) {  // no thread is left
+    hash_.update(bytes);
+  }
   file_->append(bytes);
   total_ += bytes.size();
-  hashing.get();
+  if (hashing.valid()) hashing.get();
 }
 
 void OutputFile::flush() {

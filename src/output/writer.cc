@@ -131,22 +131,25 @@ class FolderWriter : public CheckpointWriter {
       : disk_(disk),
         plan_(plan),
         force_(options.force),
+        on_kept_(options.on_kept),
         staging_(disk, followed_path(disk, options.folder)) {
     staging_.recover();
     refuse_taken(disk_, staging_.path(), force_);
     check_layout();
     small_ = small_files(disk_, plan_, staging_.path().name, options.card);
     tokenizer_ = tokenizer_files(disk_, plan_);
-    const std::vector<JournalEntry> before =
-        leftover(journal_identity(disk_, plan_, options.allow_nonfinite));
+    identity_ = journal_identity(disk_, plan_, options.allow_nonfinite);
+    std::optional<JournalReader> before = leftover();
     const std::uint64_t there = staging_.has_leftover() ? folder_bytes(disk_, folder()) : 0;
     require_space(staging_.path(), folder_size(plan_, small_, tokenizer_),
                   disk_.free_space(staging_.path().parent) + there);
     manifest_file_.emplace(disk_, folder(), kManifestFile, 0, bytes_);
     manifest_.emplace(plan_, [this](std::string_view text) { manifest_file_->append(text); });
     manifest_->begin();
-    take_up(before);
-    open_journal(before);
+    if (before) take_up(*before);
+    before.reset();
+    open_journal();
+    reserve_shards();
     open_shards();
   }
 
@@ -178,7 +181,7 @@ class FolderWriter : public CheckpointWriter {
     open_shards();
   }
 
-  std::vector<TensorFacts> take_kept() override { return std::exchange(kept_, {}); }
+  std::size_t kept() const override { return kept_; }
   const std::string& why_anew() const override { return why_anew_; }
   void keep() override { staging_.keep(next_ > 0); }
 
@@ -237,6 +240,19 @@ class FolderWriter : public CheckpointWriter {
                 fmt::format("tensor {} was written where {} was next", program, next_));
   }
 
+  std::uint64_t file_size(const Shard& shard) const {
+    return shard_header(plan_, shard).size() + shard.data_bytes;
+  }
+
+  // Takes the space of all shards to come, so that nobody else can have it.
+  void reserve_shards() {
+    if (resumable(disk_) == nullptr) return;
+    for (std::size_t i = shard_ + (shard_file_ ? 1 : 0); i < plan_.shards.size(); ++i) {
+      const Shard& shard = plan_.shards[i];
+      disk_.create(join_path(folder(), shard.file), file_size(shard));
+    }
+  }
+
   // Closes shards that are full and opens the one that the next program belongs to.
   void open_shards() {
     for (;;) {
@@ -245,33 +261,39 @@ class FolderWriter : public CheckpointWriter {
       }
       if (shard_file_ || shard_ == plan_.shards.size()) return;
       const Shard& shard = plan_.shards[shard_];
-      const std::string header = shard_header(plan_, shard);
-      shard_file_.emplace(disk_, folder(), shard.file, header.size() + shard.data_bytes, bytes_);
-      shard_file_->append(header);
+      if (resumable(disk_) != nullptr) {
+        reopen_shard(shard, Sha256(), 0);
+      } else {
+        shard_file_.emplace(disk_, folder(), shard.file, file_size(shard), bytes_);
+      }
+      shard_file_->append(shard_header(plan_, shard));
     }
   }
 
-  // The tensors that an interrupted run of this very merge says it has written. What is left of
-  // another one is removed.
-  std::vector<JournalEntry> leftover(std::string identity) {
-    identity_ = std::move(identity);
-    if (!staging_.has_leftover()) return {};
-    Journal journal;
+  void reopen_shard(const Shard& shard, Sha256 hash, std::uint64_t size) {
+    shard_file_.emplace(
+        resumable(disk_)->reopen(join_path(folder(), shard.file), size, file_size(shard)),
+        shard.file, std::move(hash), size, bytes_);
+  }
+
+  // The journal of an interrupted run of this very merge. What is left of another one is removed.
+  std::optional<JournalReader> leftover() {
+    if (!staging_.has_leftover()) return std::nullopt;
+    std::optional<JournalReader> journal;
     if (resumable(disk_) != nullptr) {
       try {
-        const std::uint64_t limit = journal_bound(plan_, identity_);
-        journal = read_journal(read_text(disk_, staging_.journal(), limit), plan_);
-      } catch (const Error& error) {  // too long to be ours, or no file
+        journal.emplace(disk_.open(staging_.journal()), plan_);
+      } catch (const Error& error) {  // no file
         if (error.code() == ErrorCode::Io) throw;
       }
     }
-    why_anew_ = identity_difference(journal.identity, identity_);
-    if (!why_anew_.empty() || journal.entries.empty()) {
+    why_anew_ = identity_difference(journal ? journal->identity() : "", identity_);
+    if (!why_anew_.empty()) {
       staging_.discard();
-      return {};
+      return std::nullopt;
     }
     remove_all_but_shards();
-    return std::move(journal.entries);
+    return journal;
   }
 
   // Small files and folders are made at the end of every run.
@@ -284,54 +306,47 @@ class FolderWriter : public CheckpointWriter {
   }
 
   // Reads what is there and counts the tensors that are as the journal says as written.
-  void take_up(const std::vector<JournalEntry>& before) {
-    while (next_ < before.size() && shard_ < plan_.shards.size()) {
+  void take_up(JournalReader& before) {
+    while (shard_ < plan_.shards.size()) {
       const Shard& shard = plan_.shards[shard_];
-      const std::string header = shard_header(plan_, shard);
+      const std::size_t first = next_;
       Sha256 hash;
-      std::uint64_t size = 0;
-      const std::size_t kept = matching(shard, header, before, hash, size);
-      for (std::size_t i = 0; i < kept; ++i) {
-        manifest_->tensor(next_, before[next_].facts);
-        kept_.push_back(before[next_].facts);
-        ++next_;
-      }
-      if (kept > 0) {
-        shard_file_.emplace(resumable(disk_)->reopen(join_path(folder(), shard.file), size,
-                                                     header.size() + shard.data_bytes),
-                            shard.file, std::move(hash), size, bytes_);
-      }
-      if (kept < shard.count) return;
+      const std::uint64_t size = take_up_shard(shard, before, hash);
+      if (next_ > first) reopen_shard(shard, std::move(hash), size);
+      if (next_ < shard.first + shard.count) return;
       if (!shard_file_) return;  // an empty shard is soon written again
       finish_shard();
     }
   }
 
-  // How many tensors at the start of the shard have the hashes of the journal; then `hash` and
-  // `size` are those of the file up to the end of the last.
-  std::size_t matching(const Shard& shard, const std::string& header,
-                       const std::vector<JournalEntry>& before, Sha256& hash, std::uint64_t& size) {
+  // Counts the tensors at the start of the shard that have the hashes of the journal. The size of
+  // the file up to the end of the last, and its hash.
+  std::uint64_t take_up_shard(const Shard& shard, JournalReader& before, Sha256& hash) {
     const std::string path = join_path(folder(), shard.file);
+    const std::uint64_t header = shard_header(plan_, shard).size();
     if (!disk_.exists(path)) return 0;
     const auto file = disk_.open(path);
-    if (file->size() < header.size()) return 0;
-    hash_range(*file, 0, header.size(), hash);
-    std::uint64_t at = header.size();
-    std::size_t kept = 0;
-    std::size_t most = std::min(shard.count, before.size() - shard.first);
-    for (; kept < most; ++kept) {
-      const std::uint64_t bytes = plan_.programs[shard.first + kept].bytes();
-      if (file->size() - at < bytes) break;
+    if (file->size() < header) return 0;
+    hash_range(*file, 0, header, hash);
+    std::uint64_t at = header;
+    while (next_ < shard.first + shard.count) {
+      const std::uint64_t bytes = plan_.programs[next_].bytes();
+      const auto entry = before.next();
+      if (!entry || file->size() - at < bytes) break;
       hash_range(*file, at, bytes, hash);
-      if (hash.hex_so_far() != before[shard.first + kept].sha256) break;
+      if (hash.hex_so_far() != entry->sha256) {
+        // The hash has gone past the last good tensor.
+        hash = Sha256();
+        hash_range(*file, 0, at, hash);
+        break;
+      }
       at += bytes;
+      manifest_->tensor(next_, entry->facts);
+      if (on_kept_) on_kept_(next_, entry->facts);
+      journal_end_ = entry->end;
+      kept_ = ++next_;
     }
-    size = at;
-    if (kept == most) return kept;
-    // The hash has gone past the last good tensor.
-    hash = Sha256();
-    hash_range(*file, 0, at, hash);
-    return kept;
+    return at;
   }
 
   static void hash_range(const ReadFile& file, std::uint64_t from, std::uint64_t bytes,
@@ -345,12 +360,11 @@ class FolderWriter : public CheckpointWriter {
     }
   }
 
-  void open_journal(const std::vector<JournalEntry>& before) {
+  void open_journal() {
     const std::string path = staging_.journal();
     if (next_ > 0) {
-      const std::uint64_t end = before[next_ - 1].end;
-      journal_.emplace(resumable(disk_)->reopen(path, end, 0), kJournalFile, Sha256(), end,
-                       journal_bytes_);
+      journal_.emplace(resumable(disk_)->reopen(path, journal_end_, 0), kJournalFile, Sha256(),
+                       journal_end_, journal_bytes_);
       return;
     }
     folder();
@@ -379,6 +393,7 @@ class FolderWriter : public CheckpointWriter {
   Disk& disk_;
   const Plan& plan_;
   bool force_;
+  std::function<void(std::size_t, const TensorFacts&)> on_kept_;
   std::atomic<std::uint64_t> bytes_ = 0;
   Staging staging_;  // before the files in it: they are closed before it is removed
   std::vector<SmallFile> small_;
@@ -390,7 +405,8 @@ class FolderWriter : public CheckpointWriter {
   std::atomic<std::uint64_t> journal_bytes_ = 0;
   std::string identity_;
   std::string why_anew_;
-  std::vector<TensorFacts> kept_;
+  std::size_t kept_ = 0;           // tensors that an interrupted run has written
+  std::uint64_t journal_end_ = 0;  // of their lines
   std::vector<WrittenFile> written_;
   std::size_t shard_ = 0;            // being written
   std::size_t next_ = 0;             // program

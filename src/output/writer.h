@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -30,6 +31,8 @@ struct OutputOptions {
   bool force = false;
   bool allow_nonfinite = false;  // as the engine has it; a run goes on only with the same
   CardOptions card = {};
+  // Called by `create` for every tensor that an interrupted run has written, in order.
+  std::function<void(std::size_t program, const TensorFacts&)> on_kept = {};
 };
 
 class CheckpointWriter : public Sink {
@@ -37,9 +40,8 @@ class CheckpointWriter : public Sink {
   // Throws Exists (no force), NoSpace, Io; all before any tensor is computed.
   static std::unique_ptr<CheckpointWriter> create(Disk& disk, const Plan& plan,
                                                   const OutputOptions& options);
-  // Facts of the tensors that an interrupted run has written: the first to come is the one after
-  // them. Hands them over; empty afterwards.
-  virtual std::vector<TensorFacts> take_kept() = 0;
+  // How many tensors an interrupted run has written: the first to come is the one after them.
+  virtual std::size_t kept() const = 0;
   // Why what an interrupted run left could not be used, as a clause; empty where it was, or where
   // nothing was left.
   virtual const std::string& why_anew() const = 0;

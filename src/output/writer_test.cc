@@ -39,7 +39,7 @@ Plan full_plan(const OutFolder& inputs, std::size_t shards) {
 
 std::vector<WrittenFile> run(Disk& disk, const Plan& plan, const OutputOptions& options) {
   const auto writer = CheckpointWriter::create(disk, plan, options);
-  for (std::size_t i = writer->take_kept().size(); i < plan.programs.size(); ++i) {
+  for (std::size_t i = writer->kept(); i < plan.programs.size(); ++i) {
     test::feed_one(*writer, plan, i);
   }
   return writer->publish();
@@ -287,7 +287,7 @@ TEST(CheckpointWriter, AKilledRunLeavesOnlyTheStagingFolder) {
 // Writes the first `count` tensors and is interrupted.
 void write_some(Disk& disk, const Plan& plan, const OutputOptions& options, std::size_t count) {
   const auto writer = CheckpointWriter::create(disk, plan, options);
-  for (std::size_t i = writer->take_kept().size(); i < count; ++i) test::feed_one(*writer, plan, i);
+  for (std::size_t i = writer->kept(); i < count; ++i) test::feed_one(*writer, plan, i);
   writer->keep();
 }
 
@@ -296,7 +296,7 @@ std::size_t go_on(Disk& disk, const Plan& plan, const OutputOptions& options,
                   std::string* why = nullptr) {
   const auto writer = CheckpointWriter::create(disk, plan, options);
   if (why != nullptr) *why = writer->why_anew();
-  const std::size_t kept = writer->take_kept().size();
+  const std::size_t kept = writer->kept();
   for (std::size_t i = kept; i < plan.programs.size(); ++i) test::feed_one(*writer, plan, i);
   writer->publish();
   return kept;

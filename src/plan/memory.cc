@@ -206,6 +206,10 @@ std::uint64_t reread_bytes(const Program& program, const MemoryPlan& memory) {
   return bytes;
 }
 
+std::uint64_t read_bytes(const Program& program, const MemoryPlan& memory) {
+  return program.stored_bytes() + reread_bytes(program, memory) + program.update_bytes();
+}
+
 std::uint64_t least_memory(const Plan& plan, std::size_t threads) {
   const Needs needs = needs_of(plan, threads);
   return total(needs, slot_bytes(needs, 1), kLeastSlots, needs.widest_output * kMostGrain);

@@ -35,6 +35,8 @@ std::vector<TileSpan> written_tiles(const Program& program, const MemoryPlan& me
 std::uint64_t kept_tiles(const Program& program, const MemoryPlan& memory);
 // Bytes that the second sweep has to read again.
 std::uint64_t reread_bytes(const Program& program, const MemoryPlan& memory);
+// Bytes that are read for the program in all.
+std::uint64_t read_bytes(const Program& program, const MemoryPlan& memory);
 
 // What the process holds besides its buffers: program, libraries, and the headers of inputs with
 // that many tensors in all. An upper estimate, bytes.
