@@ -19,6 +19,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "base/descriptors.h"
 #include "base/disk_resume.h"
 #include "thorns/error.h"
 
@@ -55,70 +56,99 @@ constexpr std::size_t kMostPerCall = std::size_t{1} << 30;
   }
 }
 
-// Owns a descriptor.
-class Descriptor {
- public:
-  explicit Descriptor(int number) : number_(number) {}
-  ~Descriptor() { close_quietly(); }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return number_; }
-  int release() { return std::exchange(number_, -1); }
-  void close_quietly() {
-    if (number_ >= 0) ::close(number_);
-    number_ = -1;
-  }
-
- private:
-  int number_;
-};
-
 int open_retrying(const char* path, int flags, mode_t mode = 0) {
-  int number = -1;
-  do {
-    number = ::open(path, flags | O_CLOEXEC, mode);
-  } while (number < 0 && errno == EINTR);
-  return number;
+  for (;;) {
+    const int number = ::open(path, flags | O_CLOEXEC, mode);
+    if (number >= 0) return number;
+    if (errno == EINTR) continue;
+    // Files that are only kept open for the next read make room.
+    if (errno != EMFILE || !read_descriptors().close_one()) return -1;
+  }
+}
+
+// A file's descriptor, and by what it is known again.
+std::pair<Descriptor, FileStamp> open_to_read(const std::string& path) {
+  // Without O_NONBLOCK a pipe in a stranger's folder would be waited for without end.
+  Descriptor descriptor(open_retrying(path.c_str(), O_RDONLY | O_NONBLOCK));
+  if (descriptor.get() < 0) fail(errno, "open", path);
+  struct ::stat info {};
+  if (::fstat(descriptor.get(), &info) != 0) fail(errno, "look at", path);
+  if (!S_ISREG(info.st_mode)) {
+    throw Error(ErrorCode::Unsupported, fmt::format("`{}` is not a file", path), FilePlace{path});
+  }
+  return {std::move(descriptor), FileStamp(info)};
 }
 
 class RealReadFile : public ReadFile {
  public:
-  RealReadFile(int number, std::string path, std::uint64_t size)
-      : descriptor_(number), path_(std::move(path)), size_(size) {}
+  explicit RealReadFile(std::string path) : RealReadFile(path, open_to_read(path)) {}
+  ~RealReadFile() override { read_descriptors().forget(this); }
+  RealReadFile(const RealReadFile&) = delete;
+  RealReadFile& operator=(const RealReadFile&) = delete;
 
   void read(std::uint64_t offset, std::span<std::byte> to) const override {
+    const auto descriptor = get();
     std::size_t done = 0;
     while (done < to.size()) {
       const std::size_t want = std::min(to.size() - done, kMostPerCall);
       const ssize_t got =
-          ::pread(descriptor_.get(), to.data() + done, want, static_cast<off_t>(offset + done));
+          ::pread(descriptor->get(), to.data() + done, want, static_cast<off_t>(offset + done));
       if (got < 0) {
         if (errno == EINTR) continue;
         fail(errno, "read", path_);
       }
-      if (got == 0) {
-        throw Error(ErrorCode::Corrupt,
-                    fmt::format("`{}` ends at byte {}, {} bytes before it should", path_,
-                                offset + done, to.size() - done),
-                    FilePlace{path_, offset + done},
-                    "the file was cut short or changed while it was read; fetch it again");
-      }
+      if (got == 0) break;
       done += static_cast<std::size_t>(got);
+    }
+    // What was read counts only if nobody has written meanwhile.
+    struct ::stat info {};
+    if (::fstat(descriptor->get(), &info) != 0) fail(errno, "look at", path_);
+    require_same(FileStamp(info));
+    if (done < to.size()) {
+      throw Error(ErrorCode::Corrupt,
+                  fmt::format("`{}` ends at byte {}, {} bytes before it should", path_,
+                              offset + done, to.size() - done),
+                  FilePlace{path_, offset + done}, "the file was cut short; fetch it again");
     }
   }
 
   void will_need(std::uint64_t offset, std::uint64_t bytes) const override {
-    ::posix_fadvise(descriptor_.get(), static_cast<off_t>(offset), static_cast<off_t>(bytes),
-                    POSIX_FADV_WILLNEED);
+    try {
+      ::posix_fadvise(get()->get(), static_cast<off_t>(offset), static_cast<off_t>(bytes),
+                      POSIX_FADV_WILLNEED);
+    } catch (const Error&) {  // only advice: the read that follows reports what is wrong
+    }
   }
 
-  std::uint64_t size() const override { return size_; }
+  std::uint64_t size() const override { return static_cast<std::uint64_t>(stamp_.size); }
   const std::string& path() const override { return path_; }
 
  private:
-  Descriptor descriptor_;
+  RealReadFile(std::string path, std::pair<Descriptor, FileStamp> opened)
+      : path_(std::move(path)), stamp_(opened.second) {
+    read_descriptors().get(this, [&] { return std::move(opened.first); });
+  }
+
+  std::shared_ptr<const Descriptor> get() const {
+    return read_descriptors().get(this, [&] {
+      auto [descriptor, stamp] = open_to_read(path_);
+      require_same(stamp);
+      return std::move(descriptor);
+    });
+  }
+
+  void require_same(const FileStamp& now) const {
+    if (now == stamp_) return;
+    const std::string sizes =
+        now.size == stamp_.size
+            ? std::string()
+            : fmt::format(": it had {} bytes and has {} now", stamp_.size, now.size);
+    throw Error(ErrorCode::Corrupt, fmt::format("`{}` changed while it was in use{}", path_, sizes),
+                FilePlace{path_}, "wait until nothing writes to it any more, then start again");
+  }
+
   std::string path_;
-  std::uint64_t size_;
+  FileStamp stamp_;
 };
 
 class RealWriteFile : public WriteFile {
@@ -219,16 +249,7 @@ int reserve(int number, std::uint64_t expected) {
 class RealDisk : public Disk, public ResumableDisk {
  public:
   std::unique_ptr<ReadFile> open(const std::string& path) override {
-    // Without O_NONBLOCK a pipe in a stranger's folder would be waited for without end.
-    Descriptor descriptor(open_retrying(path.c_str(), O_RDONLY | O_NONBLOCK));
-    if (descriptor.get() < 0) fail(errno, "open", path);
-    struct ::stat info {};
-    if (::fstat(descriptor.get(), &info) != 0) fail(errno, "look at", path);
-    if (!S_ISREG(info.st_mode)) {
-      throw Error(ErrorCode::Unsupported, fmt::format("`{}` is not a file", path), FilePlace{path});
-    }
-    return std::make_unique<RealReadFile>(descriptor.release(), path,
-                                          static_cast<std::uint64_t>(info.st_size));
+    return std::make_unique<RealReadFile>(path);
   }
 
   std::unique_ptr<WriteFile> create(const std::string& path, std::uint64_t expected) override {
@@ -252,7 +273,9 @@ class RealDisk : public Disk, public ResumableDisk {
                   fmt::format("`{}` ends before byte {}, up to which it was written", path, keep),
                   FilePlace{path});
     }
-    while (::ftruncate(descriptor.get(), static_cast<off_t>(keep)) != 0) {
+    // A file that has the size already keeps the space that is reserved beyond it.
+    while (static_cast<std::uint64_t>(info.st_size) != keep &&
+           ::ftruncate(descriptor.get(), static_cast<off_t>(keep)) != 0) {
       if (errno != EINTR) fail(errno, "shorten", path);
     }
     if (::lseek(descriptor.get(), static_cast<off_t>(keep), SEEK_SET) < 0) {
@@ -278,7 +301,12 @@ class RealDisk : public Disk, public ResumableDisk {
 
   bool exists(const std::string& path) override {
     struct ::stat info {};
-    return ::lstat(path.c_str(), &info) == 0;
+    if (::lstat(path.c_str(), &info) == 0) return true;
+    // What cannot be there, and what nobody may see; anything else leaves it open.
+    for (const int absent : {ENOENT, ENOTDIR, ENAMETOOLONG, ELOOP, EACCES}) {
+      if (errno == absent) return false;
+    }
+    fail(errno, "look at", path);
   }
 
   FileStat stat(const std::string& path) override {

@@ -7,14 +7,17 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <csignal>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <span>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "base/descriptors.h"
 #include "support/error_of.h"
 #include "support/temp_folder.h"
 #include "thorns/error.h"
@@ -94,12 +97,25 @@ TEST_F(RealDiskTest, SaysWhereAFileEndsTooEarly) {
             1000);
 }
 
-TEST_F(RealDiskTest, NoticesAFileThatShrinksWhileItIsOpen) {
-  const std::string path = write("f", "0123456789");
-  const auto file = disk_.open(path);
-  std::filesystem::resize_file(path, 3);
-  std::string all(10, '.');
-  EXPECT_EQ(offset_of(error_of([&] { file->read(0, std::as_writable_bytes(std::span(all))); })), 3);
+TEST_F(RealDiskTest, NoticesAFileThatChangesWhileItIsOpen) {
+  const std::string path = folder_ / "f";
+  std::string part(2, '.');
+  const auto old = std::filesystem::file_time_type::clock::now() - std::chrono::hours(1);
+  const std::vector<std::pair<std::string, std::function<void()>>> changes = {
+      {": it had 10 bytes and has 3 now", [&] { std::filesystem::resize_file(path, 3); }},
+      {": it had 10 bytes and has 12 now", [&] { write("f", "0123456789ab"); }},
+      {"", [&] { write("f", "x123456789"); }},
+      {"", [&] { std::filesystem::last_write_time(path, old); }},
+  };
+  for (const auto& [sizes, change] : changes) {
+    write("f", "0123456789");
+    std::filesystem::last_write_time(path, old - std::chrono::hours(1));
+    const auto file = disk_.open(path);
+    file->read(0, std::as_writable_bytes(std::span(part)));
+    change();
+    expect_failure([&] { file->read(0, std::as_writable_bytes(std::span(part))); },
+                   ErrorCode::Corrupt, "changed while it was in use" + sizes, path, "wait");
+  }
 }
 
 TEST_F(RealDiskTest, RefusesToOpenWhatIsNoFile) {
@@ -215,14 +231,50 @@ TEST_F(RealDiskTest, NamesTheLimitOfOpenFiles) {
   ::close(next);
   const rlimit few{static_cast<rlim_t>(next) + 16, before.rlim_max};
   ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &few), 0);
-  std::vector<std::unique_ptr<ReadFile>> files;
+  std::vector<std::unique_ptr<WriteFile>> files;
   const Error error = error_of([&] {
-    for (int i = 0; i < 100; ++i) files.push_back(disk_.open(path));
+    for (int i = 0; i < 100; ++i) files.push_back(disk_.create(folder_ / std::to_string(i), 0));
   });
   files.clear();
   ::setrlimit(RLIMIT_NOFILE, &before);
   EXPECT_EQ(error.code(), ErrorCode::Io);
   EXPECT_NE(error.hint().find("ulimit -n"), std::string::npos);
+}
+
+// More files than there may be descriptors: each is opened again when it is its turn, if it is the
+// same.
+TEST_F(RealDiskTest, ReadsMoreFilesThanMayBeOpen) {
+  constexpr std::size_t kFiles = 600;
+  std::vector<std::unique_ptr<ReadFile>> files;
+  for (std::size_t i = 0; i < kFiles; ++i) {
+    const std::string text = std::to_string(i);
+    files.push_back(disk_.open(write(text, text)));
+  }
+  EXPECT_LE(read_descriptors().open(), 256U);
+  for (std::size_t i = 0; i < kFiles; ++i) {
+    const std::size_t at = i * 7 % kFiles;
+    std::string text(files[at]->size(), '.');
+    files[at]->read(0, std::as_writable_bytes(std::span(text)));
+    EXPECT_EQ(text, std::to_string(at));
+  }
+  // The first of them are closed by now; one is replaced by a file of its size.
+  write("new", "7");
+  std::filesystem::rename(folder_ / "new", folder_ / "7");
+  std::filesystem::remove(folder_ / "14");
+  std::byte byte{};
+  expect_failure(
+      [&] {
+        files[7]->read(0, {&byte, 1});
+      },
+      ErrorCode::Corrupt, "changed while", folder_ / "7");
+  expect_failure(
+      [&] {
+        files[14]->read(0, {&byte, 1});
+      },
+      ErrorCode::NotFound, "cannot open", folder_ / "14");
+  files[14]->will_need(0, 2);  // never fails
+  files.clear();
+  EXPECT_EQ(read_descriptors().open(), 0U);
 }
 
 // ---------------------------------------------------------------- folders

@@ -630,45 +630,6 @@ TEST(Checkpoint, OddConfigFieldsAreTakenAsUnknown) {
   }
 }
 
-// 200 files of one tensor each, whose only element is the file's number.
-ByteDisk many_files(std::vector<std::string>& paths) {
-  ByteDisk disk;
-  for (int i = 0; i < 200; ++i) {
-    paths.push_back("m/" + std::to_string(1000 + i));
-    disk.files[paths.back()] =
-        SafetensorsBuilder().add("t" + std::to_string(1000 + i), Dtype::U8, {1}, {1.0 * i}).bytes();
-  }
-  return disk;
-}
-
-TEST(Shards, FewFilesStayOpen) {
-  std::vector<std::string> paths;
-  ByteDisk disk = many_files(paths);
-  const ShardedSource source(disk, paths);
-  for (int round = 0; round < 2; ++round) {
-    for (std::size_t i = 0; i < source.tensors().size(); ++i) {
-      std::byte value{};
-      source.read(i, 0, std::span(&value, 1));
-      EXPECT_EQ(static_cast<std::size_t>(value), i);
-    }
-  }
-  EXPECT_LE(disk.most_open, OpenFiles::kMostOpen + 1);
-  EXPECT_LE(disk.open_now, OpenFiles::kMostOpen);
-}
-
-TEST(Shards, AFileThatChangesSizeIsNotRead) {
-  std::vector<std::string> paths;
-  ByteDisk disk = many_files(paths);
-  const ShardedSource source(disk, paths);
-  disk.files[paths[0]] += "x";
-  std::byte value{};
-  const Error error = error_of([&] { source.read(0, 0, std::span(&value, 1)); });
-  EXPECT_EQ(error.code(), ErrorCode::Corrupt);
-  EXPECT_NE(error.message().find("changed while it was in use"), std::string::npos);
-  EXPECT_EQ(path_of(error), paths[0]);
-  source.will_need(0, 0, 1);  // never fails
-}
-
 TEST(Shards, ThreadsReadTogether) {
   const test::TempFolder temp;
   std::vector<std::string> paths;

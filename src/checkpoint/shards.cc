@@ -9,56 +9,20 @@
 
 namespace thorns {
 
-OpenFiles::OpenFiles(Disk& disk, std::vector<std::string> paths)
-    : disk_(disk), slots_(paths.size()) {
-  for (std::size_t i = 0; i < paths.size(); ++i) slots_[i].path = std::move(paths[i]);
-}
-
-std::shared_ptr<const ReadFile> OpenFiles::get(std::size_t index) const {
-  const std::lock_guard lock(mutex_);
-  Slot& slot = slots_.at(index);
-  slot.last_use = ++clock_;
-  if (slot.file) return slot.file;
-  if (open_ == kMostOpen) close_oldest();
-  std::shared_ptr<const ReadFile> file = disk_.open(slot.path);
-  if (slot.seen && file->size() != slot.size) {
-    throw Error(ErrorCode::Corrupt,
-                fmt::format("`{}` changed while it was in use: it had {} bytes and has {} now",
-                            slot.path, slot.size, file->size()),
-                FilePlace{slot.path});
-  }
-  slot.size = file->size();
-  slot.seen = true;
-  slot.file = std::move(file);
-  ++open_;
-  return slot.file;
-}
-
-void OpenFiles::close_oldest() const {
-  Slot* oldest = nullptr;
-  for (Slot& slot : slots_) {
-    if (slot.file && (oldest == nullptr || slot.last_use < oldest->last_use)) oldest = &slot;
-  }
-  if (oldest == nullptr) return;
-  oldest->file.reset();
-  --open_;
-}
-
-ShardedSource::ShardedSource(Disk& disk, std::vector<std::string> paths)
-    : files_(disk, std::move(paths)) {
+ShardedSource::ShardedSource(Disk& disk, const std::vector<std::string>& paths) {
   std::vector<Row> rows;
-  for (std::size_t file = 0; file < files_.size(); ++file) {
-    const auto open = files_.get(file);
-    sizes_.push_back(open->size());
-    WeightsHeader header = read_weights_header(*open);
+  for (std::size_t file = 0; file < paths.size(); ++file) {
+    files_.push_back(disk.open(paths[file]));
+    WeightsHeader header = read_weights_header(*files_.back());
     pytorch_ = pytorch_ || header.format == WeightsFormat::PyTorch;
     for (StoredTensor& entry : header.tensors) rows.push_back({std::move(entry), file});
   }
   take(std::move(rows));
 }
 
-ShardedSource::ShardedSource(Disk& disk, const std::string& path, std::vector<StoredTensor> tensors)
-    : files_(disk, {path}), sizes_{files_.get(0)->size()} {
+ShardedSource::ShardedSource(Disk& disk, const std::string& path,
+                             std::vector<StoredTensor> tensors) {
+  files_.push_back(disk.open(path));
   std::vector<Row> rows;
   for (StoredTensor& entry : tensors) rows.push_back({std::move(entry), 0});
   take(std::move(rows));
@@ -72,16 +36,16 @@ void ShardedSource::take(std::vector<Row> rows) {
   });
   if (twice != rows.end() && twice->file == std::next(twice)->file) {
     throw Error(ErrorCode::Corrupt,
-                fmt::format("`{}` holds the tensor `{}` twice", files_.path(twice->file),
+                fmt::format("`{}` holds the tensor `{}` twice", file_path(twice->file),
                             twice->entry.info.name),
-                FilePlace{files_.path(twice->file)});
+                FilePlace{file_path(twice->file)});
   }
   if (twice != rows.end()) {
     const auto [first, second] = std::minmax(twice->file, std::next(twice)->file);
     throw Error(ErrorCode::Corrupt,
                 fmt::format("tensor `{}` is in two files, `{}` and `{}`", twice->entry.info.name,
-                            files_.path(first), files_.path(second)),
-                FilePlace{files_.path(second)},
+                            file_path(first), file_path(second)),
+                FilePlace{file_path(second)},
                 "the files may come from different versions; fetch the folder again");
   }
   infos_.reserve(rows.size());
@@ -123,9 +87,9 @@ void ShardedSource::read(std::size_t tensor, std::uint64_t first, std::span<std:
   }
   if (to.empty()) return;
   const Place& place = places_[tensor];
-  const auto file = files_.get(place.file);
-  if (!place.strides.empty()) return read_strided(*file, layout_of(tensor), first, to);
-  file->read(place.offset + first * size, to);
+  const ReadFile& file = *files_[place.file];
+  if (!place.strides.empty()) return read_strided(file, layout_of(tensor), first, to);
+  file.read(place.offset + first * size, to);
 }
 
 void ShardedSource::will_need(std::size_t tensor, std::uint64_t first, std::uint64_t count) const {
@@ -134,19 +98,13 @@ void ShardedSource::will_need(std::size_t tensor, std::uint64_t first, std::uint
   const std::uint64_t within = std::min(count, infos_[tensor].elements - first);
   if (within == 0) return;
   const Place& place = places_[tensor];
-  try {
-    const auto file = files_.get(place.file);
-    if (!place.strides.empty()) {
-      return will_need_strided(*file, layout_of(tensor), first, within);
-    }
-    file->will_need(place.offset + first * size, within * size);
-  } catch (const Error&) {
-    return;  // only advice: the read that follows reports what is wrong
-  }
+  const ReadFile& file = *files_[place.file];
+  if (!place.strides.empty()) return will_need_strided(file, layout_of(tensor), first, within);
+  file.will_need(place.offset + first * size, within * size);
 }
 
 std::string ShardedSource::file_of(std::size_t tensor) const {
-  return tensor < places_.size() ? files_.path(places_[tensor].file) : std::string();
+  return tensor < places_.size() ? files_[places_[tensor].file]->path() : std::string();
 }
 
 }  // namespace thorns

@@ -4,7 +4,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
@@ -15,41 +14,10 @@
 
 namespace thorns {
 
-// Keeps at most `kMostOpen` of its files open (and those that a thread is reading from just now),
-// so that a checkpoint of thousands of shards does not exhaust the descriptors. Thread-safe.
-class OpenFiles {
- public:
-  static constexpr std::size_t kMostOpen = 64;
-
-  OpenFiles(Disk& disk, std::vector<std::string> paths);
-
-  std::size_t size() const { return slots_.size(); }
-  const std::string& path(std::size_t index) const { return slots_[index].path; }
-  // Opens the file, unless it is open. A file whose size has changed since it was opened first is
-  // Corrupt: its header, read once, would lie.
-  std::shared_ptr<const ReadFile> get(std::size_t index) const;
-
- private:
-  struct Slot {
-    std::string path;
-    std::shared_ptr<const ReadFile> file;
-    std::uint64_t size = 0;
-    bool seen = false;           // `size` is known
-    std::uint64_t last_use = 0;  // by `clock_`
-  };
-  void close_oldest() const;
-
-  Disk& disk_;
-  mutable std::mutex mutex_;
-  mutable std::vector<Slot> slots_;
-  mutable std::uint64_t clock_ = 0;
-  mutable std::size_t open_ = 0;
-};
-
 class ShardedSource final : public TensorSource {
  public:
   // Reads and checks the header of every file. Corrupt if two of them hold a tensor of one name.
-  ShardedSource(Disk& disk, std::vector<std::string> paths);
+  ShardedSource(Disk& disk, const std::vector<std::string>& paths);
   // One file whose header the caller has read.
   ShardedSource(Disk& disk, const std::string& path, std::vector<StoredTensor> tensors);
 
@@ -60,8 +28,8 @@ class ShardedSource final : public TensorSource {
 
   std::size_t file_count() const { return files_.size(); }
   std::size_t file_index(std::size_t tensor) const { return places_[tensor].file; }
-  const std::string& file_path(std::size_t file) const { return files_.path(file); }
-  std::uint64_t file_size(std::size_t file) const { return sizes_[file]; }
+  const std::string& file_path(std::size_t file) const { return files_[file]->path(); }
+  std::uint64_t file_size(std::size_t file) const { return files_[file]->size(); }
 
   // Takes the prefix that DistributedDataParallel and its kind put before every name (`module.`)
   // away, where every name of a checkpoint in PyTorch's format has it.
@@ -81,9 +49,8 @@ class ShardedSource final : public TensorSource {
   void take(std::vector<Row> rows);
   StridedLayout layout_of(std::size_t tensor) const;
 
-  OpenFiles files_;
-  bool pytorch_ = false;  // any of the files is
-  std::vector<std::uint64_t> sizes_;
+  std::vector<std::unique_ptr<ReadFile>> files_;
+  bool pytorch_ = false;           // any of the files is
   std::vector<TensorInfo> infos_;  // sorted by name
   std::vector<Place> places_;      // parallel to infos_
 };
