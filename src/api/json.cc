@@ -313,13 +313,18 @@ std::string to_json(const Report& report) {
 
 std::string to_json(const VerifyReport& report) {
   const auto fields = [](const VerifyProblem& problem) {
-    return Json{{"file", problem.file}, {"tensor", problem.tensor}, {"message", problem.message}};
+    return Json{{"check", to_string(problem.check)},
+                {"file", problem.file},
+                {"tensor", problem.tensor},
+                {"element", problem.element ? Json(*problem.element) : Json(nullptr)},
+                {"message", problem.message}};
   };
   return document("thorns/verify/1", {{"folder", report.folder},
                                       {"key", report.key},
                                       {"holds", report.holds()},
                                       {"files", report.files},
                                       {"tensors", report.tensors},
+                                      {"remade", report.remade},
                                       {"bytes_read", report.bytes_read},
                                       {"problems", list_of(report.problems, fields)},
                                       {"extra", report.extra}});
@@ -388,6 +393,9 @@ std::string to_json(const MergeSummary& summary) {
                    {"dropped", summary.dropped},
                    {"bytes_read", summary.bytes_read},
                    {"bytes_written", summary.bytes_written},
+                   {"tensors_kept", summary.tensors_kept},
+                   {"bytes_kept", summary.bytes_kept},
+                   {"reads_spared", summary.reads_spared},
                    {"peak_memory", summary.peak_memory},
                    {"seconds", summary.seconds},
                    {"elements", summary.elements},

@@ -81,20 +81,22 @@ std::optional<double> measure_reading(const Plan& plan) {
 
 }  // namespace
 
-std::size_t thread_count(const MergeOptions& options) {
-  return options.threads > 0 ? options.threads : std::max(1U, std::thread::hardware_concurrency());
+std::size_t thread_count(std::size_t wanted) {
+  return wanted > 0 ? wanted : std::max(1U, std::thread::hardware_concurrency());
+}
+
+Bindings bindings(const Inputs& inputs) {
+  Bindings bindings;
+  for (const auto& [name, where] : inputs.models) bindings.models.push_back({name, where});
+  for (const auto& [name, where] : inputs.adapters) bindings.adapters.push_back({name, where});
+  for (const auto& [name, where] : inputs.key_maps) bindings.key_maps.push_back({name, where});
+  bindings.paths = inputs.paths;
+  bindings.fallback_paths = inputs.fallback_paths;
+  return bindings;
 }
 
 Recipe bind(Disk& disk, const MergeOptions& options) {
-  Bindings bindings;
-  for (const auto& [name, where] : options.inputs.models) bindings.models.push_back({name, where});
-  for (const auto& [name, where] : options.inputs.adapters)
-    bindings.adapters.push_back({name, where});
-  for (const auto& [name, where] : options.inputs.key_maps)
-    bindings.key_maps.push_back({name, where});
-  bindings.paths = options.inputs.paths;
-  bindings.fallback_paths = options.inputs.fallback_paths;
-  return bind_recipe(disk, options.recipe, bindings, options.standard_input);
+  return bind_recipe(disk, options.recipe, bindings(options.inputs), options.standard_input);
 }
 
 PlanOptions plan_options(const MergeOptions& options) {
@@ -104,7 +106,7 @@ PlanOptions plan_options(const MergeOptions& options) {
   result.tokenizer = options.tokenizer;
   result.vocabulary = options.vocabulary;
   result.memory = options.memory;
-  result.threads = thread_count(options);
+  result.threads = thread_count(options.threads);
   return result;
 }
 
@@ -153,7 +155,7 @@ PlanReport describe(const Plan& plan) {
 void add_needs(Disk& disk, const MergeOptions& options, const Plan& plan, PlanReport& report) {
   report.memory_ceiling = options.memory;
   if (!plan.programs.empty()) {
-    report.least_memory = least_memory(plan, thread_count(options));
+    report.least_memory = least_memory(plan, thread_count(options.threads));
     report.disk_needed = output_size(disk, plan);
   }
   report.disk_free = disk.free_space(options.output.empty() ? "." : parent_path(options.output));

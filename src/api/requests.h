@@ -10,8 +10,9 @@ namespace thorns {
 
 // Throws what bind_recipe throws.
 Recipe bind(Disk& disk, const MergeOptions& options);
+Bindings bindings(const Inputs& inputs);
 PlanOptions plan_options(const MergeOptions& options);
-std::size_t thread_count(const MergeOptions& options);
+std::size_t thread_count(std::size_t wanted);  // 0: one per core
 
 // The model card's template, and of what check finds without measuring all that a reader of the
 // card should know. Throws what reading the template throws.

@@ -98,21 +98,21 @@ std::vector<std::string> split(const std::string& text, char separator) {
 
 // ---------------------------------------------------------------- groups of options
 
-void declare_names(OptionTable& table, MergeOptions& options) {
+void declare_names(OptionTable& table, Inputs& inputs) {
   table.group("Models and adapters");
   table.repeated(
       "-m,--model", "NAME=WHERE",
       "Bind a model's name in the recipe to a folder or weights file. Repeatable. Default: names "
       "are looked up in the --path folders, then taken as folders.",
-      [&options](const std::string& value) {
-        options.inputs.models.push_back(binding_value("--model", value));
+      [&inputs](const std::string& value) {
+        inputs.models.push_back(binding_value("--model", value));
       });
   table.repeated(
       "-a,--adapter", "NAME=WHERE",
       "Bind an adapter's name in the recipe to a folder, or to a file that is an adapter by "
       "itself (of Kohya, diffusers, llama.cpp). Repeatable. Default: as for --model.",
-      [&options](const std::string& value) {
-        options.inputs.adapters.push_back(binding_value("--adapter", value));
+      [&inputs](const std::string& value) {
+        inputs.adapters.push_back(binding_value("--adapter", value));
       });
   table.repeated(
       "--key-map", "[NAME=]FILE",
@@ -121,15 +121,13 @@ void declare_names(OptionTable& table, MergeOptions& options) {
       "of "
       "the adapter's names and of the model's. Repeatable. Default: one rewriting that fits all "
       "modules is looked for.",
-      [&options](const std::string& value) {
-        options.inputs.key_maps.push_back(key_map_value(value));
-      });
+      [&inputs](const std::string& value) { inputs.key_maps.push_back(key_map_value(value)); });
   table.repeated("--path", "DIR",
                  "Look names up here: DIR/NAME is a model if it holds config.json and an adapter "
                  "if it holds adapter_config.json; a blank in a name also matches - or _. "
                  "Repeatable. The folders of the variable THORNS_PATH, separated by `:`, come "
                  "after these. Default: none.",
-                 [&options](const std::string& value) { options.inputs.paths.push_back(value); });
+                 [&inputs](const std::string& value) { inputs.paths.push_back(value); });
 }
 
 void declare_inputs(OptionTable& table, MergeOptions& options) {
@@ -138,8 +136,9 @@ void declare_inputs(OptionTable& table, MergeOptions& options) {
                    "for a recipe on standard input. A single word that names an existing file is "
                    "the file.",
                    options.recipe);
-  declare_names(table, options);
+  declare_names(table, options.inputs);
 }
+
 void declare_result(OptionTable& table, MergeOptions& options) {
   table.once("--dtype", kDtypes,
              "Type of the output's floating tensors. Default: the recipe's, else that of the "
@@ -169,15 +168,14 @@ void declare_force(OptionTable& table, MergeOptions& options) {
              options.force);
 }
 
-void declare_machine(OptionTable& table, MergeOptions& options) {
+void declare_machine(OptionTable& table, std::uint64_t& memory, std::size_t& threads) {
   table.group("Machine");
-  table.once(
-      "--memory", "SIZE",
-      "Ceiling on resident memory; a recipe that cannot keep it is refused before a byte is "
-      "read. Default: 512MB.",
-      [&options](const std::string& value) { options.memory = size_value("--memory", value); });
+  table.once("--memory", "SIZE",
+             "Ceiling on resident memory; a recipe that cannot keep it is refused before a byte is "
+             "read. Default: 512MB.",
+             [&memory](const std::string& value) { memory = size_value("--memory", value); });
   table.once("-j,--threads", "N", "Worker threads. Default: all cores.",
-             [&options](const std::string& value) { options.threads = threads_value(value); });
+             [&threads](const std::string& value) { threads = threads_value(value); });
 }
 
 void declare_volume(OptionTable& table, Talk& talk) {
@@ -232,7 +230,7 @@ std::unique_ptr<VerbParser> merge_parser() {
              "Count NaN and Inf in inputs and output and go on. Default: the first one stops the "
              "merge, with its tensor and element.",
              options.allow_nonfinite);
-  declare_machine(table, options);
+  declare_machine(table, options.memory, options.threads);
   table.group("Talk");
   declare_volume(table, arguments->talk);
   table.once(
@@ -269,7 +267,7 @@ std::unique_ptr<VerbParser> plan_parser() {
              [&options](const std::string& value) { options.output = value; });
   declare_result(table, options);
   declare_force(table, options);
-  declare_machine(table, options);
+  declare_machine(table, options.memory, options.threads);
   table.group("Talk");
   table.once("--explain", "TENSOR",
              "Show how one output tensor is made, step by step and with the source of each number, "
@@ -320,7 +318,7 @@ std::unique_ptr<VerbParser> check_parser() {
              "Take NaN and Inf for 0 and go on. Default: the first one is a finding and ends the "
              "measurement.",
              options.allow_nonfinite);
-  declare_machine(table, options);
+  declare_machine(table, options.memory, options.threads);
   table.group("Talk");
   declare_volume(table, arguments->talk);
   table.once(
@@ -357,8 +355,8 @@ std::unique_ptr<VerbParser> diff_parser() {
              "Instead of B: find the weighted sum of this recipe's models and adapters that comes "
              "nearest to each tensor of A, and what it leaves unexplained. Default: none.",
              [arguments](const std::string& value) { arguments->blame.recipe = value; });
-  declare_names(table, arguments->blame);
-  declare_machine(table, arguments->blame);
+  declare_names(table, arguments->blame.inputs);
+  declare_machine(table, arguments->blame.memory, arguments->blame.threads);
   table.group("Talk");
   declare_volume(table, arguments->talk);
   declare_json(table, arguments->talk);
@@ -418,7 +416,17 @@ std::unique_ptr<VerbParser> verify_parser() {
   auto arguments = std::make_shared<VerifyArguments>();
   OptionTable table(parser->app);
   table.group("Folder");
-  table.positional("DIR", "The finished folder.", arguments->folder);
+  VerifyOptions& options = arguments->options;
+  table.positional("DIR", "The finished folder.", options.folder);
+  table.flag("--recompute",
+             "Make every tensor again from the inputs and compare all bytes. Default: off, unless "
+             "-m, -a, --path or --sample is given.",
+             options.remake);
+  table.once(
+      "--sample", "N", "Make and compare only N tensors, spread over the model. Default: all.",
+      [&options](const std::string& value) { options.sample = count_value("--sample", value); });
+  declare_names(table, options.inputs);
+  declare_machine(table, options.memory, options.threads);
   table.group("Talk");
   declare_volume(table, arguments->talk);
   declare_json(table, arguments->talk);
@@ -426,6 +434,10 @@ std::unique_ptr<VerbParser> verify_parser() {
     if (app.count("DIR") == 0) {
       refuse("verify needs a folder", "for example: thorns verify path/to/merge");
     }
+    VerifyOptions& options = arguments->options;
+    const Inputs& inputs = options.inputs;
+    options.remake |= options.sample || !inputs.models.empty() || !inputs.adapters.empty() ||
+                      !inputs.paths.empty();
     refuse_both_volumes(arguments->talk);
     return *arguments;
   };
@@ -560,11 +572,19 @@ const std::vector<Verb>& verbs() {
         "  thorns report path/to/merge -o merge.html\n"},
        report_parser},
       {"verify",
-       {"verify DIR", "whether a finished folder is what its manifest says",
+       {"verify DIR", "whether a finished folder is what its manifest and recipe say",
         "Read every file of a finished folder and hold it against thorns.json: size, SHA-256, and "
-        "names, types and shapes of the tensors. Writes nothing. Exit code 1 where something "
-        "differs.",
-        "  thorns verify path/to/merge\n"},
+        "names, types and shapes of the tensors. Where it is told of the inputs, hold the manifest "
+        "against its recipe and them, make the tensors again and compare every byte. Writes "
+        "nothing. Exit code 3 where a file is not what the manifest says, 4 where the manifest is "
+        "not what the recipe says, 5 where a tensor is not what the recipe makes; the first of "
+        "these where there are several.",
+        "  Is the folder as it was written?\n"
+        "    thorns verify path/to/merge\n\n"
+        "  Is it what its recipe makes of these inputs?\n"
+        "    thorns verify path/to/merge --path models --path loras\n\n"
+        "  The same for 20 tensors:\n"
+        "    thorns verify path/to/merge --path models --path loras --sample 20\n"},
        verify_parser},
       {"key",
        {"key KEY", "read a key back: its tree, canonical form and legend",
@@ -614,15 +634,12 @@ Command parse_verb(const Verb& verb, const std::vector<std::string>& rest,
     return ShowText{verb_help(parser->app, verb.help)};
   }
   Command command = parser->finish();
-  const auto add_paths = [&](MergeOptions& options) {
-    for (const std::string& folder : split(thorns_path, ':')) {
-      options.inputs.fallback_paths.push_back(folder);
-    }
-  };
-  if (auto* merge = std::get_if<MergeArguments>(&command)) add_paths(merge->options);
-  if (auto* plan = std::get_if<PlanArguments>(&command)) add_paths(plan->options);
-  if (auto* check = std::get_if<CheckArguments>(&command)) add_paths(check->options);
-  if (auto* diff = std::get_if<DiffArguments>(&command)) add_paths(diff->blame);
+  const auto add_paths = [&](Inputs& inputs) { inputs.fallback_paths = split(thorns_path, ':'); };
+  if (auto* merge = std::get_if<MergeArguments>(&command)) add_paths(merge->options.inputs);
+  if (auto* plan = std::get_if<PlanArguments>(&command)) add_paths(plan->options.inputs);
+  if (auto* check = std::get_if<CheckArguments>(&command)) add_paths(check->options.inputs);
+  if (auto* verify = std::get_if<VerifyArguments>(&command)) add_paths(verify->options.inputs);
+  if (auto* diff = std::get_if<DiffArguments>(&command)) add_paths(diff->blame.inputs);
   return command;
 }
 

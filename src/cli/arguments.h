@@ -40,7 +40,7 @@ struct ReportArguments {
   Talk talk;
 };
 struct VerifyArguments {
-  std::string folder;
+  VerifyOptions options;
   Talk talk;
 };
 struct KeyArguments {

@@ -9,6 +9,9 @@
 namespace thorns::cli {
 namespace {
 
+// Above those that every verb has (error.h).
+int exit_code(VerifyCheck failed) { return 3 + static_cast<int>(failed); }
+
 std::string verify_text(const VerifyReport& report, std::size_t width, bool verbose) {
   std::string text;
   for (const VerifyProblem& problem : report.problems) {
@@ -22,9 +25,11 @@ std::string verify_text(const VerifyReport& report, std::size_t width, bool verb
     }
   }
   if (report.holds()) {
-    return text + fmt::format("{} and {} are as the merge wrote them\n",
-                              count_text(report.files, "file"),
-                              count_text(report.tensors, "tensor"));
+    text += fmt::format("{} and {} are as the merge wrote them\n", count_text(report.files, "file"),
+                        count_text(report.tensors, "tensor"));
+    if (report.remade == 0) return text;
+    return text +
+           fmt::format("{} made again: not a byte differs\n", count_text(report.remade, "tensor"));
   }
   return text + fmt::format("{} in {}\n", count_text(report.problems.size(), "problem"),
                             count_text(report.files, "file"));
@@ -37,12 +42,12 @@ int run_verify(const VerifyArguments& arguments, Console& console) {
   VerifyReport report;
   {
     TerminalObserver observer(console.err, arguments.talk, "", steady_seconds, stop_requested());
-    report = verify(arguments.folder, observer);
+    report = verify(arguments.options, observer);
   }
   const int written = answer(console, arguments.talk.json ? to_json(report) + "\n"
                                                           : verify_text(report, console.out.width(),
                                                                         arguments.talk.verbose));
-  return report.holds() ? written : exit_code(ErrorCode::Mismatch);
+  return report.holds() ? written : exit_code(report.problems.front().check);
 }
 
 }  // namespace thorns::cli

@@ -20,6 +20,8 @@ struct ManifestFile {
   std::string name;  // relative, stays inside its folder
   std::uint64_t size = 0;
   std::string sha256;  // 64 lower-case hexadecimal digits; of inputs only where it is known
+
+  bool operator==(const ManifestFile&) const = default;
 };
 
 struct ManifestLeaf {
@@ -41,6 +43,8 @@ struct ManifestSetting {
   std::string parameter;
   std::string filter;
   std::vector<double> values;
+
+  bool operator==(const ManifestSetting&) const = default;
 };
 
 enum class ManifestNodeKind { Leaf, Fold, CombinedFold, Blend };
@@ -59,6 +63,8 @@ struct ManifestNode {  // refers to earlier nodes only
   std::string method;                 // CombinedFold, Blend
   std::string majority_sign_method;   // CombinedFold, where it elects signs
   std::vector<ManifestSetting> settings;
+
+  bool operator==(const ManifestNode&) const = default;
 };
 
 struct ManifestSource {
@@ -69,6 +75,8 @@ struct ManifestSource {
   std::optional<double> most;
   std::optional<double> norm;
   std::optional<double> distance;  // of the result from it
+
+  bool operator==(const ManifestSource&) const = default;
 };
 
 struct ManifestSolved {
@@ -76,12 +84,16 @@ struct ManifestSolved {
   std::vector<std::optional<double>> coefficients;
   std::optional<double> angle;  // radians
   bool fell_back = false;
+
+  bool operator==(const ManifestSolved&) const = default;
 };
 
 struct ManifestBlock {
   std::uint64_t first_row = 0;
   std::uint64_t last_row = 0;
   std::vector<std::optional<double>> coefficients;
+
+  bool operator==(const ManifestBlock&) const = default;
 };
 
 struct ManifestTensor {
@@ -100,6 +112,8 @@ struct ManifestTensor {
   std::vector<ManifestSource> sources;
   std::vector<ManifestSolved> nodes;
   std::vector<ManifestBlock> blocks;  // empty but where vocabularies differ
+
+  bool operator==(const ManifestTensor&) const = default;
 };
 
 struct ManifestDropped {

@@ -153,21 +153,6 @@ std::string making_text(const Plan& plan) {
       counted(plan.dropped.size(), "left out"), kManifestFile);
 }
 
-// The --dtype that the command needs: the recipe's, or one that shows in the output because a
-// tensor has another type than in the first leaf.
-std::string dtype_option(const Plan& plan) {
-  if (plan.recipe.settings.dtype) return torch_name(*plan.recipe.settings.dtype);
-  if (plan.leaves.empty()) return {};
-  const Checkpoint& first = *plan.leaves.front();
-  for (const Program& program : plan.programs) {
-    const auto at = first.find(program.tensor);
-    if (at && is_blendable(program.dtype) && first.tensors()[*at].dtype != program.dtype) {
-      return plan.base_dtype;
-    }
-  }
-  return {};
-}
-
 // The --tokenizer that the command needs: none where it is the first that has one.
 std::string tokenizer_option(const Plan& plan) {
   if (!plan.has_tokenizer || plan.tokenizer_leaf >= plan.recipe.leaves.size()) return {};
@@ -207,7 +192,8 @@ std::string remake_command(const Plan& plan, const std::string& name) {
     option("--key-map",
            adapter.name + "=" + published_where(adapter.key_map_where, adapter.key_map_path));
   }
-  option("--dtype", dtype_option(plan));
+  const auto& dtype = recipe.settings.dtype;
+  option("--dtype", dtype ? torch_name(*dtype) : "");
   const auto& shard_size = recipe.settings.shard_size;
   option("--shard-size", shard_size ? fmt::format("{}", *shard_size) : "");
   option("--vocabulary", recipe.settings.vocabulary);

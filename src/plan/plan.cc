@@ -27,6 +27,14 @@ void attempt(std::vector<Error>& problems, Step step) {
   }
 }
 
+// What the command line says goes before what the recipe says.
+void settle(RecipeSettings& settings, const PlanOptions& options) {
+  if (options.dtype) settings.dtype = options.dtype;
+  if (options.shard_size) settings.shard_size = options.shard_size;
+  if (!options.tokenizer.empty()) settings.tokenizer = options.tokenizer;
+  if (!options.vocabulary.empty()) settings.vocabulary = options.vocabulary;
+}
+
 // A single file with a configuration is GGUF: its tokenizer is in the file, and stays there.
 bool keeps_its_tokenizer(const Checkpoint& leaf) {
   return !leaf.config().is_null() && leaf.files().size() == 1 &&
@@ -328,10 +336,8 @@ void choose_tokenizer(Plan& plan, const std::string& wanted, std::vector<Error>&
 void count_bytes(Plan& plan) {
   std::map<Dtype, std::uint64_t> by_type;
   for (const Program& program : plan.programs) {
-    const std::uint64_t products = program.update_bytes();
-    const std::uint64_t stored = program.stored_bytes();
-    plan.bytes_in += stored + products;
-    plan.bytes_read += stored + reread_bytes(program, plan.memory) + products;
+    plan.bytes_in += program.stored_bytes() + program.update_bytes();
+    plan.bytes_read += read_bytes(program, plan.memory);
     plan.bytes_out += program.bytes();
     if (is_blendable(program.dtype)) by_type[program.dtype] += program.bytes();
   }
@@ -499,12 +505,11 @@ PlanResult make_plan(Recipe recipe, std::vector<std::unique_ptr<Checkpoint>> lea
   plan.adapters = std::move(adapters);
   plan.threads = std::max<std::size_t>(1, options.threads);
   plan.findings = options.findings;
+  settle(plan.recipe.settings, options);
+  const RecipeSettings& settings = plan.recipe.settings;
   keep_warnings(plan);
   Workshop workshop;
-  attempt(problems, [&] {
-    workshop.vocabulary = vocabulary_rule(
-        options.vocabulary.empty() ? plan.recipe.settings.vocabulary : options.vocabulary);
-  });
+  attempt(problems, [&] { workshop.vocabulary = vocabulary_rule(settings.vocabulary); });
 
   std::vector<LeafView> views;
   for (std::size_t i = 0; i < plan.leaves.size(); ++i) {
@@ -513,14 +518,12 @@ PlanResult make_plan(Recipe recipe, std::vector<std::unique_ptr<Checkpoint>> lea
   warn_of_heads(plan, views);
   workshop.recipe = &plan.recipe;
   workshop.views = &views;
-  workshop.dtype = options.dtype ? options.dtype : plan.recipe.settings.dtype;
+  workshop.dtype = settings.dtype;
   replicate_layers(plan, views, problems);
   resolve_folds(plan, views, workshop, problems);
   match_views(plan.recipe, views, folds_into_head(workshop), workshop.vocabulary, problems);
   warn_of_untied(plan, views);
-  choose_tokenizer(plan,
-                   options.tokenizer.empty() ? plan.recipe.settings.tokenizer : options.tokenizer,
-                   problems);
+  choose_tokenizer(plan, settings.tokenizer, problems);
   if (!problems.empty()) return result;
 
   warn_without_tokenizer(plan);
@@ -531,9 +534,7 @@ PlanResult make_plan(Recipe recipe, std::vector<std::unique_ptr<Checkpoint>> lea
     problems.emplace_back(ErrorCode::Mismatch, "the models hold no tensors", Where{});
   }
   plan.tied = plan.leaves[0]->ties_embeddings() && !views[0].by_name.contains(kOutputHead);
-  const std::uint64_t shard_size =
-      options.shard_size.value_or(plan.recipe.settings.shard_size.value_or(kDefaultShardSize));
-  plan.shards = lay_out(plan.programs, shard_size);
+  plan.shards = lay_out(plan.programs, settings.shard_size.value_or(kDefaultShardSize));
   attempt(problems, [&] { plan.memory = plan_memory(plan, options.memory, plan.threads); });
   if (!problems.empty()) return result;
   count_bytes(plan);

@@ -2,9 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "plan/layout.h"
 #include "plan/match.h"
 #include "plan/memory.h"
+#include "plan/part.h"
 #include "support/memory_model.h"
 #include "support/oracle.h"
 
@@ -343,6 +346,20 @@ TEST(Memory, RunsOfOddTensorsFitTheirSlots) {
       EXPECT_LE(bytes, plan.memory.slot_bytes) << columns << " columns, " << memory << " bytes";
     }
   }
+}
+
+TEST(Part, IsSpreadOverTheWhole) {
+  EXPECT_EQ(spread(5, 3), (std::vector<std::size_t>{0, 1, 2}));
+  EXPECT_TRUE(spread(4, 0).empty());
+  const std::vector<std::size_t> some = spread(30, 300);
+  ASSERT_EQ(some.size(), 30U);
+  for (std::size_t i = 1; i < some.size(); ++i) {
+    EXPECT_GT(some[i], some[i - 1]);
+    EXPECT_LT(some[i] - some[i - 1], 20U);
+  }
+  std::set<std::size_t> kinds;  // of ten tensors in a layer
+  for (const std::size_t index : some) kinds.insert(index % 10);
+  EXPECT_GE(kinds.size(), 8U);
 }
 
 TEST(Explain, TellsWhereEachNumberComesFrom) {

@@ -33,10 +33,14 @@ def write_one_tensor(folder, rows, columns, shift):
 class Ceiling(support.CliTest):
     def peak(self, *arguments):
         """Peak resident bytes of a merge that succeeds."""
+        return self.peak_of("merge", *arguments, "--path", "models", "-o", "out", "--quiet")
+
+    def peak_of(self, *arguments):
         process = subprocess.Popen(
-            [self.binary, "merge", *arguments, "--path", "models", "-o", "out", "--quiet"],
+            [self.binary, *arguments],
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             env=support.clean_environment(),
         )
@@ -62,6 +66,8 @@ class Ceiling(support.CliTest):
             with self.subTest(megabytes=megabytes):
                 peak = self.peak(key, "--memory", "%dMB" % megabytes, "-j", "2", "--force")
                 self.assertLess(peak, megabytes * 1_000_000)
+                again = ["verify", "out", "--path", "models", "--memory", "%dMB" % megabytes]
+                self.assertLess(self.peak_of(*again, "-j", "2"), megabytes * 1_000_000)
 
 
 if __name__ == "__main__":
