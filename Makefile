@@ -9,6 +9,8 @@ MAKEFLAGS += --no-print-directory
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 # What `make test` runs besides the release build's suite: any of asan, tsan; or nothing.
 SANITIZERS ?= asan tsan
+# How often `make test-long` kills a merge.
+KILLS ?= 1000
 # Minutes for each fuzz target.
 MINUTES ?= 1
 # `make DEPS=no ...` installs nothing.
@@ -88,6 +90,10 @@ build-suite-asan build-suite-tsan: build-suite-%:
 .PHONY: asan tsan
 asan tsan: %: build-suite-%  ## run the tests under AddressSanitizer and UBSan; ThreadSanitizer
 	@$(STILL) ctest --preset $@ -j $(JOBS)
+
+.PHONY: test-long
+test-long: all  ## kill a merge KILLS times (default 1000) at random moments and go on with it
+	@THORNS=build/thorns THORNS_KILLS=$(KILLS) $(PYTHON) -B tests/cli/test_kill.py
 
 .PHONY: fuzz-build fuzz fuzz-report
 fuzz-build:

@@ -1,7 +1,8 @@
 """A merge that is killed at any moment leaves no folder that looks finished, and the same command
 goes on and ends in the bytes of a merge that nobody disturbed.
 
-THORNS_KILLS sets the number of kills (50; under a sanitizer, where each takes longer, 10)."""
+THORNS_KILLS sets the number of kills (50; under a sanitizer, where each takes longer, 10),
+THORNS_KILL_MEGABYTES the size of each model (12)."""
 
 import hashlib
 import os
@@ -15,15 +16,17 @@ import support
 
 SANITIZED = bool(os.environ.get("THORNS_SANITIZE"))
 KILLS = int(os.environ.get("THORNS_KILLS", "10" if SANITIZED else "50"))
+MEGABYTES = int(os.environ.get("THORNS_KILL_MEGABYTES", "12"))
 
 
 class Killed(support.CliTest):
     def setUp(self):
         super().setUp()
         for name in ("A", "B"):
-            self.fill(name, support.write_large_model(self.path("models", name), 12))
+            self.fill(name, support.write_large_model(self.path("models", name), MEGABYTES))
         # Several shards, so that kills fall between two of them as well.
-        self.options = ["{A+B}", "--path", "models", "--shard-size", "3MB", "-j", "1"]
+        shard_size = "%dkB" % (MEGABYTES * 250)
+        self.options = ["{A+B}", "--path", "models", "--shard-size", shard_size, "-j", "1"]
 
     def fill(self, name, size):
         """Numbers that are all different, so that no byte can be in another's place unnoticed."""
@@ -66,22 +69,26 @@ class Killed(support.CliTest):
         self.remove("out")
         generator = random.Random(1)
         continued = kills = 0
+        numbers = [signal.SIGKILL] * 3 + [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
         while kills < KILLS:
-            number = generator.choice([signal.SIGKILL] * 2 + [signal.SIGINT, signal.SIGTERM])
+            number = generator.choice(numbers)
             process = self.start("out")
             try:
                 process.wait(generator.random() * longest)
             except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGPIPE)  # which no merge minds
                 process.send_signal(number)
+                if generator.random() < 0.2:
+                    process.send_signal(number)  # an impatient user
             err = process.communicate(timeout=support.TIMEOUT)[1].decode()
             continued += "continues an interrupted run" in err
             if os.path.lexists(self.path("out")):
                 self.assertEqual(self.hashes("out"), expected)
-                self.assertIn(process.returncode, (0, 130, -number))
+                self.assertIn(process.returncode, (0, 130, -number, -signal.SIGPIPE))
                 self.remove("out")
             else:
-                # SIGINT and SIGTERM before the program has its handlers are the system's.
-                self.assertIn(process.returncode, (130, -number), err)
+                # Signals before the program has its handlers are the system's.
+                self.assertIn(process.returncode, (130, -number, -signal.SIGPIPE), err)
             kills += process.returncode != 0
         if os.path.lexists(self.path("out")):
             self.remove("out")
