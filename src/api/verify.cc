@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <utility>
 
 #include "api/requests.h"
 #include "base/hash.h"
@@ -30,7 +31,8 @@ constexpr int kDeepest = 8;  // folders within folders, when files that are too 
 // Passes on what the engine tells, after what has been done already.
 class Continued : public Observer {
  public:
-  Continued(Observer& observer, const Progress& before) : observer_(observer), before_(before) {}
+  Continued(Observer& observer, Progress before)
+      : observer_(observer), before_(std::move(before)) {}
   void progress(const Progress& now) override {
     Progress whole = now;
     whole.bytes_done += before_.bytes_done;
@@ -151,7 +153,7 @@ class Verifier {
   void list_extra(const std::string& within, const std::set<std::string>& known, int deeper) {
     const std::string folder = within.empty() ? folder_ : join_path(folder_, within);
     for (const std::string& name : disk_.list(folder)) {
-      const std::string relative = within.empty() ? name : within + "/" + name;
+      const std::string relative = within.empty() ? name : join_path(within, name);
       if (known.contains(relative)) continue;
       const std::string path = join_path(folder_, relative);
       const bool leads = disk_.canonical(path).starts_with(disk_.canonical(folder_) + "/");
