@@ -289,7 +289,6 @@ class Recutter {
   bool unrotate(const Update& update) {
     const std::string_view last = last_component(update.module);
     if (!adapter_.rotates_neighbours() || (last != "q_proj" && last != "k_proj")) return false;
-    const auto tensors = adapter_.source().tensors();
     if (head_rows_ == 0 || head_rows_ % 2 != 0) {
       throw Error(ErrorCode::Mismatch,
                   fmt::format("the adapter `{}` has the rows of q and k in llama.cpp's order, and "
@@ -297,15 +296,9 @@ class Recutter {
                               adapter_.path()),
                   FilePlace{adapter_.path()}, "that stands in the model's config.json");
     }
-    const Piece whole{Part::Query,
-                      update.first,
-                      update.second,
-                      update.rank,
-                      tensors[update.second].shape[0],
-                      tensors[update.first].shape[1],
-                      update.scale};
     updates_.push_back(update);
-    updates_.back().change = std::make_shared<Unrotated>(whole, head_rows_);
+    updates_.back().change =
+        std::make_shared<Unrotated>(factors_of(update, Part::Query), head_rows_);
     return true;
   }
 
@@ -352,6 +345,12 @@ class Recutter {
           TensorPlace{update.module + "." + update.parameter, std::nullopt, adapter_.path()},
           "fold it into a model that has the modules it was trained on");
     }
+    return factors_of(update, part);
+  }
+
+  // Of an update of two stored factors.
+  Piece factors_of(const Update& update, Part part) const {
+    const auto tensors = adapter_.source().tensors();
     return {part,
             update.first,
             update.second,
