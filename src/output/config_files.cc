@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <numeric>
 #include <string_view>
 
 namespace thorns {
@@ -85,15 +86,15 @@ std::vector<std::uint64_t> repeated_layers(const Plan& plan) {
   const LayerStack above(output);
   const LayerStack below(input);
   std::vector<std::uint64_t> layers(above.layers());
-  bool repeated = false;
+  std::iota(layers.begin(), layers.end(), 0);
+  bool repeated = above.layers() != below.layers();
   for (const Program& program : plan.programs) {
     const LayerPosition position = above.position(program.tensor);
     if (position.part != LayerPosition::Inside) continue;
     for (const Operand& operand : program.operands) {
       if (operand.source != plan.leaves.front().get() || operand.adapter != nullptr) continue;
-      const std::string& stored = operand.source->tensors()[operand.tensor].name;
-      layers[position.layer] = below.position(stored).layer;
-      repeated = repeated || stored != program.tensor;
+      layers[position.layer] = below.position(operand.source->tensors()[operand.tensor].name).layer;
+      repeated = repeated || layers[position.layer] != position.layer;
     }
   }
   if (!repeated) layers.clear();
@@ -137,6 +138,7 @@ ConfigFacts config_facts(const Plan& plan) {
   facts.vocabulary = output.count();
   facts.resized = output.count() != base.count();
   if (!plan.leaves.empty()) facts.layers = repeated_layers(plan);
+  facts.other = plan.config;
   return facts;
 }
 
@@ -153,6 +155,7 @@ Json edited_config(Json base, const ConfigFacts& facts) {
   if (facts.vocabulary) set_text_field(base, "vocab_size", *facts.vocabulary, facts.resized);
   set_text_field(base, "tie_word_embeddings", facts.tied, facts.head_stored);
   if (!facts.layers.empty()) set_layers(base, facts.layers);
+  for (const auto& [field, value] : facts.other.items()) base[field] = value;
   return base;
 }
 

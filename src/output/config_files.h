@@ -20,6 +20,7 @@ struct ConfigFacts {
   bool head_stored = false;                 // in the output or in the first leaf
   // Where layers are repeated: for each of the output its number in the first leaf.
   std::vector<std::uint64_t> layers = {};
+  Json other = Json::object();  // more fields that are to be as they are here
 };
 
 ConfigFacts config_facts(const Plan& plan);

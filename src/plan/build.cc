@@ -19,8 +19,7 @@ class Builder {
   }
 
   Program build() {
-    const LeafView& view = (*shop_.views)[0];
-    const TensorInfo& info = view.source->tensors()[view.by_name.at(program_.tensor)];
+    const TensorInfo& info = described(*shop_.views, program_.tensor);
     program_.shape = info.shape;
     program_.dtype = output_type(info.nominal.value_or(info.dtype));
     program_.vocabulary = shop_.vocabulary;
@@ -63,12 +62,13 @@ class Builder {
     return push(std::move(node));
   }
 
-  // The program node of a recipe node; each recipe node is added once.
-  std::size_t add_node(std::size_t index) {
+  // The program node of a recipe node, none where all leaves below stand apart from this tensor;
+  // each recipe node is added once.
+  std::optional<std::size_t> add_node(std::size_t index) {
     const auto known = made_.find(index);
     if (known != made_.end()) return known->second;
     const auto& node = recipe_.nodes[index].node;
-    std::size_t made = 0;
+    std::optional<std::size_t> made;
     if (const auto* leaf = std::get_if<LeafNode>(&node)) {
       made = add_leaf(index, leaf->leaf);
     } else if (const auto* fold = std::get_if<FoldNode>(&node)) {
@@ -80,8 +80,12 @@ class Builder {
     return made;
   }
 
-  std::size_t add_leaf(std::size_t index, std::size_t leaf) {
+  std::optional<std::size_t> add_leaf(std::size_t index, std::size_t leaf) {
     const LeafView& view = (*shop_.views)[leaf];
+    if (!view.by_name.contains(program_.tensor)) {
+      if (shop_.set.names.at(program_.tensor) == Absent::Apart) return std::nullopt;
+      return push(SumNode{{}, index});  // a sum of nothing is zero
+    }
     Operand operand;
     operand.source = view.source;
     operand.tensor = view.by_name.at(program_.tensor);
@@ -91,8 +95,10 @@ class Builder {
     return push(SumNode{{{true, add_operand(operand), 1.0}}, index});
   }
 
-  std::size_t add_fold(std::size_t index, const FoldNode& fold) {
-    const std::size_t base = add_node(fold.model);
+  std::optional<std::size_t> add_fold(std::size_t index, const FoldNode& fold) {
+    const std::optional<std::size_t> model = add_node(fold.model);
+    if (!model) return std::nullopt;
+    const std::size_t base = *model;
     const FoldUpdates& updates = shop_.folds.at(index);
     std::vector<const ResolvedUpdate*> all;
     const auto collect = [&](const std::string& tensor) {
@@ -286,13 +292,46 @@ class Builder {
     return models;
   }
 
-  std::size_t add_blend(std::size_t index, const BlendNode& blend) {
+  std::optional<std::size_t> add_blend(std::size_t index, const BlendNode& blend) {
+    std::vector<std::optional<std::size_t>> models;
+    for (const std::size_t model : blend.models) models.push_back(add_node(model));
+    const auto apart = std::count(models.begin(), models.end(), std::nullopt);
+    if (apart > 0) return add_remaining(index, blend, models);
     MethodNode node;
     node.method = blend.method;
-    for (const std::size_t model : blend.models) node.models.push_back(add_node(model));
+    for (const auto& model : models) node.models.push_back(*model);
     node.weights = blend.weights;
     node.parameters =
         evaluate(*blend.method, blend.settings, program_.tensor, stack_.position(program_.tensor));
+    node.recipe_node = index;
+    ProgramNode made;
+    made.method = std::move(node);
+    return push(std::move(made));
+  }
+
+  // A blend of which some models stand apart: the average of the others by their weights, of one
+  // this itself. As in a union of vocabularies, where each row is such a tensor.
+  std::optional<std::size_t> add_remaining(std::size_t index, const BlendNode& blend,
+                                           const std::vector<std::optional<std::size_t>>& models) {
+    MethodNode node;
+    double sum = 0;
+    std::size_t count = 0;
+    std::size_t last = 0;
+    for (std::size_t i = 0; i < models.size(); ++i) {
+      node.weights.push_back(models[i] ? blend.weights[i] : 0);
+      sum += node.weights.back();
+      count += models[i] ? 1U : 0U;
+      last = models[i].value_or(last);
+    }
+    if (count == 0) return std::nullopt;
+    if (count == 1) return last;
+    for (std::size_t i = 0; i < models.size(); ++i) {
+      if (sum == 0 && models[i]) node.weights[i] = 1;  // they cancel out
+      // One that stands apart keeps its place, so that coefficients stay those of the key's models.
+      node.models.push_back(models[i] ? *models[i] : push(SumNode{{}, blend.models[i]}));
+    }
+    node.method = find_method("linear");
+    node.parameters = evaluate(*node.method, {}, program_.tensor, stack_.position(program_.tensor));
     node.recipe_node = index;
     ProgramNode made;
     made.method = std::move(node);
@@ -303,7 +342,7 @@ class Builder {
   void prune() {
     std::vector<bool> node_used(program_.nodes.size(), false);
     std::vector<bool> operand_used(program_.operands.size(), false);
-    const std::size_t root = made_.at(recipe_.root);
+    const std::size_t root = *made_.at(recipe_.root);  // a leaf at least has each tensor
     node_used[root] = true;
     for (std::size_t i = root + 1; i-- > 0;) {
       if (!node_used[i]) continue;
@@ -420,7 +459,7 @@ class Builder {
   const LayerStack& stack_;
   Program program_;
   std::vector<std::string> lost_;
-  std::map<std::size_t, std::size_t> made_;  // recipe node -> program node
+  std::map<std::size_t, std::optional<std::size_t>> made_;  // recipe node -> program node
 };
 
 void collect_leaves(const Recipe& recipe, std::size_t node, std::set<std::size_t>& seen,
@@ -445,6 +484,13 @@ std::vector<std::size_t> leaves_below(const Recipe& recipe, std::size_t node) {
   std::set<std::size_t> leaves;
   collect_leaves(recipe, node, seen, leaves);
   return {leaves.begin(), leaves.end()};
+}
+
+const TensorInfo& described(const std::vector<LeafView>& views, const std::string& tensor) {
+  const auto first = std::find_if(views.begin(), views.end(), [&](const LeafView& view) {
+    return view.by_name.contains(tensor);
+  });
+  return first->tensor(tensor);
 }
 
 Program build_program(const Workshop& workshop, const LayerStack& stack, const std::string& tensor,

@@ -7,6 +7,7 @@
 
 #include "plan/match.h"
 #include "plan/plan.h"
+#include "plan/tensor_sets.h"
 
 namespace thorns {
 
@@ -20,13 +21,17 @@ std::vector<std::size_t> leaves_below(const Recipe& recipe, std::size_t node);
 struct Workshop {
   const Recipe* recipe = nullptr;
   const std::vector<LeafView>* views = nullptr;  // like recipe->leaves
+  TensorSet set;                                 // of the output
   std::map<std::size_t, const Adapter*> folded;  // what each fold folds, by recipe node
   std::map<std::size_t, FoldUpdates> folds;      // by recipe node
   std::optional<Dtype> dtype;                    // of all floating outputs
   VocabularyRule vocabulary = VocabularyRule::Strict;
 };
 
-// The program of one tensor of the views, without operands that do not reach the result. Throws
+// The tensor as the first leaf that has it describes it.
+const TensorInfo& described(const std::vector<LeafView>& views, const std::string& tensor);
+
+// The program of one tensor of the output, without operands that do not reach the result. Throws
 // Mismatch or Unsupported where the recipe makes no sense for it.
 // `lost` gets the labels of adapters
 // whose change of this tensor is replaced by a later adapter.

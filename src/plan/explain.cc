@@ -55,7 +55,7 @@ std::string sum_text(const SumNode& sum) {
     if (term.scale != 1.0) text += number(term.scale) + " ";
     text += fmt::format("{}{}", term.is_operand ? "v" : "x", term.index + 1);
   }
-  return text;
+  return text.empty() ? "0, as its model lacks the tensor" : text;
 }
 
 std::string method_text(const Recipe& recipe, const MethodNode& node) {

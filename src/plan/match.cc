@@ -24,15 +24,6 @@ bool ends_with_path(std::string_view name, std::string_view end) {
                          name[name.size() - end.size() - 1] == '.');
 }
 
-std::optional<std::string> find_embedding(const TensorSource& source) {
-  for (const std::string_view end : kEmbeddings) {
-    for (const TensorInfo& tensor : source.tensors()) {
-      if (ends_with_path(tensor.name, end)) return tensor.name;
-    }
-  }
-  return std::nullopt;
-}
-
 bool same_but_for_rows(const std::vector<std::uint64_t>& a, const std::vector<std::uint64_t>& b) {
   return !a.empty() && a.size() == b.size() && std::equal(a.begin() + 1, a.end(), b.begin() + 1);
 }
@@ -58,46 +49,18 @@ bool same_bytes(const TensorSource& source, std::size_t a, std::size_t b) {
 
 Where leaf_place(const RecipeLeaf& leaf) { return FilePlace{leaf.path}; }
 
-// Names of `have` that `other` lacks.
-std::vector<std::string> lacking(const LeafView& have, const LeafView& other) {
-  std::vector<std::string> names;
-  for (const auto& [name, index] : have.by_name) {
-    if (!other.by_name.contains(name)) names.push_back(name);
-  }
-  std::sort(names.begin(), names.end(), natural_less);
-  return names;
-}
-
-void compare_names(const RecipeLeaf& first, const LeafView& a, const RecipeLeaf& second,
-                   const LeafView& b, std::vector<Error>& problems) {
-  const auto missing = lacking(a, b);
-  const auto extra = lacking(b, a);
-  if (missing.empty() && extra.empty()) return;
-  std::string message =
-      fmt::format("`{}` and `{}` do not hold the same tensors", first.name, second.name);
-  if (!missing.empty()) {
-    message +=
-        fmt::format("; only `{}` has {}: {}", first.name, missing.size(), list_text(missing, 4));
-  }
-  if (!extra.empty()) {
-    message +=
-        fmt::format("; only `{}` has {}: {}", second.name, extra.size(), list_text(extra, 4));
-  }
-  problems.emplace_back(ErrorCode::Mismatch, message, leaf_place(second),
-                        "models of one merge must be fine-tunes of one base model");
-}
-
 void compare_shapes(const RecipeLeaf& first, const LeafView& a, const RecipeLeaf& second,
-                    const LeafView& b, VocabularyRule rule, std::vector<Error>& problems) {
+                    const LeafView& b, const std::vector<std::string>& names, VocabularyRule rule,
+                    std::vector<Error>& problems) {
   std::vector<std::string> differing;
   std::string example;
   bool only_vocabulary = true;
-  for (const auto& [name, index] : a.by_name) {
-    const auto other = b.by_name.find(name);
-    if (other == b.by_name.end()) continue;
-    const auto& left = a.source->tensors()[index].shape;
-    const auto& right = b.source->tensors()[other->second].shape;
+  bool emptied = false;
+  for (const std::string& name : names) {
+    const auto& left = a.tensor(name).shape;
+    const auto& right = b.tensor(name).shape;
     if (left == right) continue;
+    emptied = emptied || a.tensor(name).elements == 0 || b.tensor(name).elements == 0;
     const bool vocabulary = has_token_rows(name) && same_but_for_rows(left, right);
     if (vocabulary && rule != VocabularyRule::Strict) continue;
     if (differing.empty()) {
@@ -112,18 +75,19 @@ void compare_shapes(const RecipeLeaf& first, const LeafView& a, const RecipeLeaf
     example += fmt::format(", and {} more differ in shape", differing.size() - 1);
   problems.emplace_back(
       ErrorCode::Mismatch, example, leaf_place(second),
-      only_vocabulary ? "the models have different vocabularies: --vocabulary union merges them"
-                      : "models of one merge must have one architecture and size");
+      emptied ? "tensors without elements stand for parts that DeepSpeed keeps elsewhere: "
+                "zero_to_fp32.py makes a whole checkpoint of them"
+      : only_vocabulary ? "the models have different vocabularies: --vocabulary union merges them"
+                        : "models of one merge must have one architecture and size");
 }
 
 void compare_kinds(const RecipeLeaf& first, const LeafView& a, const RecipeLeaf& second,
-                   const LeafView& b, std::vector<Error>& problems) {
+                   const LeafView& b, const std::vector<std::string>& names,
+                   std::vector<Error>& problems) {
   std::vector<std::string> differing;
-  for (const auto& [name, index] : a.by_name) {
-    const auto other = b.by_name.find(name);
-    if (other == b.by_name.end()) continue;
-    const Dtype left = a.source->tensors()[index].dtype;
-    const Dtype right = b.source->tensors()[other->second].dtype;
+  for (const std::string& name : names) {
+    const Dtype left = a.tensor(name).dtype;
+    const Dtype right = b.tensor(name).dtype;
     const bool same_kind = is_blendable(left) ? is_blendable(right) : left == right;
     if (!same_kind) {
       differing.push_back(fmt::format("{} ({} and {})", name, to_string(left), to_string(right)));
@@ -137,13 +101,57 @@ void compare_kinds(const RecipeLeaf& first, const LeafView& a, const RecipeLeaf&
       leaf_place(second));
 }
 
+// What training tools put between the components of a name.
+constexpr std::array<std::string_view, 3> kWrappers = {"_orig_mod", "_fsdp_wrapped_module",
+                                                       "_checkpoint_wrapped_module"};
+
+std::string unwrapped(std::string name) {
+  for (const std::string_view wrapper : kWrappers) {
+    const std::string component = fmt::format("{}.", wrapper);
+    for (std::size_t at = 0; (at = name.find(component, at)) != std::string::npos;) {
+      if (at == 0 || name[at - 1] == '.') {
+        name.erase(at, component.size());
+      } else {
+        at += component.size();
+      }
+    }
+  }
+  return name;
+}
+
+// What PEFT keeps a model under, where all names begin so; else empty.
+std::string common_wrapper(const Checkpoint& leaf) {
+  constexpr std::string_view kPeft = "base_model.model.";
+  const bool all =
+      std::all_of(leaf.tensors().begin(), leaf.tensors().end(), [&](const TensorInfo& tensor) {
+        return tensor.name.starts_with(kPeft) && tensor.name.size() > kPeft.size();
+      });
+  return all && !leaf.tensors().empty() ? std::string(kPeft) : std::string();
+}
+
+void refuse_adapters_within(const Checkpoint& leaf, const std::string& name) {
+  for (std::size_t i = 0; i < leaf.tensors().size(); ++i) {
+    const std::string& tensor = leaf.tensors()[i].name;
+    if (tensor.find(".lora_A.") == std::string::npos &&
+        tensor.find(".base_layer.") == std::string::npos) {
+      continue;
+    }
+    throw Error(
+        ErrorCode::Unsupported,
+        fmt::format("`{}` was saved by PEFT with adapters that are not merged into it", name),
+        TensorPlace{tensor, std::nullopt, leaf.file_of(i)},
+        "save it after merge_and_unload(), or name model and adapter: Model[Adapter]");
+  }
+}
+
 }  // namespace
 
 std::optional<std::string> recomputed_buffer(const TensorInfo& tensor) {
   const std::string_view name = tensor.name;
-  for (const std::string_view end : {"rotary_emb.inv_freq", "rotary_emb.cos_cached",
-                                     "rotary_emb.sin_cached", "rotary_pos_emb.inv_freq"}) {
-    if (ends_with(name, end)) return "rotary table, computed anew on loading";
+  // Under `rotary_emb`, `rotary_pos_emb`, `maybe_rotary`, `rotary`.
+  for (const std::string_view end : {".inv_freq", ".cos_cached", ".sin_cached"}) {
+    if (ends_with(name, end) && name.find("rotary") != name.npos)
+      return "rotary table, computed anew on loading";
   }
   if (ends_with(name, ".masked_bias")) return "mask constant, computed anew on loading";
   if (ends_with(name, "embeddings.position_ids"))
@@ -156,28 +164,49 @@ std::optional<std::string> recomputed_buffer(const TensorInfo& tensor) {
   return std::nullopt;
 }
 
+bool is_output_head(std::string_view tensor) {
+  return std::any_of(kHeads.begin(), kHeads.end(),
+                     [&](std::string_view end) { return ends_with_path(tensor, end); });
+}
+
 bool has_token_rows(std::string_view tensor) {
-  const auto is = [&](std::string_view end) { return ends_with_path(tensor, end); };
-  return std::any_of(kEmbeddings.begin(), kEmbeddings.end(), is) ||
-         std::any_of(kHeads.begin(), kHeads.end(), is);
+  return is_output_head(tensor) ||
+         std::any_of(kEmbeddings.begin(), kEmbeddings.end(),
+                     [&](std::string_view end) { return ends_with_path(tensor, end); });
+}
+
+std::optional<std::string> find_embedding(const LeafView& view) {
+  for (const std::string_view end : kEmbeddings) {
+    for (const auto& [name, index] : view.by_name) {
+      if (ends_with_path(name, end)) return name;
+    }
+  }
+  return std::nullopt;
 }
 
 LeafView view_leaf(const Checkpoint& leaf, const std::string& name, std::vector<Dropped>& dropped) {
+  refuse_adapters_within(leaf, name);
   LeafView view;
   view.source = &leaf;
+  const std::string wrapper = common_wrapper(leaf);
   for (std::size_t i = 0; i < leaf.tensors().size(); ++i) {
-    const TensorInfo& tensor = leaf.tensors()[i];
+    TensorInfo tensor = leaf.tensors()[i];
     if (const auto reason = recomputed_buffer(tensor)) {
       dropped.push_back({tensor.name, name, *reason});
       continue;
     }
-    view.tensors.push_back(tensor);
+    std::string bare = unwrapped(tensor.name.substr(wrapper.size()));
+    if (!view.by_name.contains(bare)) tensor.name = std::move(bare);
     view.by_name.emplace(tensor.name, i);
+    view.tensors.push_back(std::move(tensor));
   }
+  std::sort(view.tensors.begin(), view.tensors.end(),
+            [](const TensorInfo& a, const TensorInfo& b) { return a.name < b.name; });
   if (!leaf.config().is_null() && leaf.ties_embeddings()) {
-    const auto embedding = find_embedding(leaf);
-    const auto head = leaf.find(kOutputHead);
-    if (embedding && head && same_bytes(leaf, *leaf.find(*embedding), *head)) {
+    const auto embedding = find_embedding(view);
+    const auto head = view.by_name.find(kOutputHead);
+    if (embedding && head != view.by_name.end() &&
+        same_bytes(leaf, view.by_name.at(*embedding), head->second)) {
       dropped.push_back({kOutputHead, name, "tied to the embedding and equal to it"});
       view.by_name.erase(kOutputHead);
       std::erase_if(view.tensors,
@@ -188,32 +217,51 @@ LeafView view_leaf(const Checkpoint& leaf, const std::string& name, std::vector<
   return view;
 }
 
-void match_views(const Recipe& recipe, std::vector<LeafView>& views, bool head_needed,
-                 VocabularyRule rule, std::vector<Error>& problems) {
+void lend_heads(std::vector<LeafView>& views, bool head_needed) {
   for (const LeafView& view : views)
     head_needed = head_needed || view.by_name.contains(kOutputHead);
-  if (head_needed) {
-    for (LeafView& view : views) {
-      if (view.embedding && !view.by_name.contains(kOutputHead)) {
-        view.by_name.emplace(kOutputHead, view.by_name.at(*view.embedding));
-      }
-    }
+  if (!head_needed) return;
+  for (LeafView& view : views) {
+    if (!view.embedding || view.by_name.contains(kOutputHead)) continue;
+    view.by_name.emplace(kOutputHead, view.by_name.at(*view.embedding));
   }
+}
+
+bool same_architecture(const Recipe& recipe, const std::vector<LeafView>& views,
+                       std::vector<Error>& problems) {
+  bool same = true;
   for (std::size_t i = 1; i < views.size(); ++i) {
     const RecipeLeaf& first = recipe.leaves[0];
     const RecipeLeaf& leaf = recipe.leaves[i];
     const std::string type = views[0].source->model_type();
     const std::string other = views[i].source->model_type();
-    if (!type.empty() && !other.empty() && type != other) {
-      problems.emplace_back(
-          ErrorCode::Mismatch,
-          fmt::format("`{}` is a {} model, `{}` is a {} model", first.name, type, leaf.name, other),
-          leaf_place(leaf), "models of one merge must have one architecture");
-      continue;
+    if (type.empty() || other.empty() || type == other) continue;
+    same = false;
+    problems.emplace_back(
+        ErrorCode::Mismatch,
+        fmt::format("`{}` is a {} model, `{}` is a {} model", first.name, type, leaf.name, other),
+        leaf_place(leaf), "models of one merge must have one architecture");
+  }
+  return same;
+}
+
+void compare_tensors(const Recipe& recipe, const std::vector<LeafView>& views, VocabularyRule rule,
+                     std::vector<Error>& problems) {
+  for (std::size_t i = 1; i < views.size(); ++i) {
+    // Each tensor is compared with that of the first leaf that has it.
+    std::vector<std::vector<std::string>> names(i);
+    for (const auto& [name, index] : views[i].by_name) {
+      const auto before =
+          std::find_if(views.begin(), views.begin() + static_cast<std::ptrdiff_t>(i),
+                       [&](const LeafView& v) { return v.by_name.contains(name); });
+      const auto j = static_cast<std::size_t>(before - views.begin());
+      if (j < i) names[j].push_back(name);
     }
-    compare_names(first, views[0], leaf, views[i], problems);
-    compare_shapes(first, views[0], leaf, views[i], rule, problems);
-    compare_kinds(first, views[0], leaf, views[i], problems);
+    for (std::size_t j = 0; j < i; ++j) {
+      compare_shapes(recipe.leaves[j], views[j], recipe.leaves[i], views[i], names[j], rule,
+                     problems);
+      compare_kinds(recipe.leaves[j], views[j], recipe.leaves[i], views[i], names[j], problems);
+    }
   }
 }
 

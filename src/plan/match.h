@@ -14,13 +14,19 @@ namespace thorns {
 
 inline constexpr const char* kOutputHead = "lm_head.weight";
 
-// One leaf, seen as the merge sees it: buffers that model code computes anew are left out, and a
-// tied output head stands for the embedding it shares.
+// One leaf, seen as the merge sees it: buffers that model code computes anew are left out, what
+// training tools wrap modules in is taken off the names, and a tied output head stands for the
+// embedding it shares.
 struct LeafView {
   const Checkpoint* source = nullptr;
   std::vector<TensorInfo> tensors;             // sorted by name; what folds may address
   std::map<std::string, std::size_t> by_name;  // merge name -> index in source->tensors()
   std::optional<std::string> embedding;        // of a leaf whose head is tied and not stored
+
+  // As its file describes it; the name may be another. `name` must be in by_name.
+  const TensorInfo& tensor(const std::string& name) const {
+    return source->tensors()[by_name.at(name)];
+  }
 };
 
 // A buffer that model code computes anew on loading (rotary tables, causal masks): the reason why
@@ -29,14 +35,26 @@ std::optional<std::string> recomputed_buffer(const TensorInfo& tensor);
 
 // True for embeddings and output heads: their first dimension counts tokens.
 bool has_token_rows(std::string_view tensor);
+bool is_output_head(std::string_view tensor);
 
-// Makes the view of one leaf. Dropped tensors are added to `dropped`.
+std::optional<std::string> find_embedding(const LeafView& view);
+
+// Makes the view of one leaf. Dropped tensors are added to `dropped`. Throws Unsupported for a
+// model that was saved with adapters in it.
 LeafView view_leaf(const Checkpoint& leaf, const std::string& name, std::vector<Dropped>& dropped);
 
-// Gives every view an output head where `needed` or where another leaf stores one; then all views
-// must hold the same names with the same shapes, but for token rows where `rule` allows it.
-// Problems are collected, a few lines each however many tensors differ.
-void match_views(const Recipe& recipe, std::vector<LeafView>& views, bool head_needed,
-                 VocabularyRule rule, std::vector<Error>& problems);
+// Gives every view an output head where `head_needed` or where another leaf stores one, and its
+// embedding is its head.
+void lend_heads(std::vector<LeafView>& views, bool head_needed);
+
+// Tensors of one name must have one shape, but for token rows where `rule` allows it, and all be
+// numbers that can be blended or of one other type. Problems are collected, one line for a leaf
+// however many tensors differ.
+void compare_tensors(const Recipe& recipe, const std::vector<LeafView>& views, VocabularyRule rule,
+                     std::vector<Error>& problems);
+
+// All leaves must be models of one architecture; false, and a problem each, where they are not.
+bool same_architecture(const Recipe& recipe, const std::vector<LeafView>& views,
+                       std::vector<Error>& problems);
 
 }  // namespace thorns

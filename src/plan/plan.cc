@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "adapter/combine.h"
 #include "adapter/refit.h"
@@ -13,6 +14,7 @@
 #include "plan/match.h"
 #include "plan/memory.h"
 #include "plan/replicate.h"
+#include "plan/tensor_sets.h"
 
 namespace thorns {
 namespace {
@@ -167,7 +169,25 @@ std::uint64_t head_rows(const Json& config) {
   return heads == 0 ? 0 : number("hidden_size") / heads;
 }
 
-// Resolves every fold against what is below it (all leaves of a merge hold the same tensors).
+// What a fold may address: the tensors of the first leaf below it, and those that only others have.
+std::vector<TensorInfo> tensors_below(const Recipe& recipe, std::size_t node,
+                                      const std::vector<LeafView>& views) {
+  const std::vector<std::size_t> leaves = leaves_below(recipe, node);
+  std::vector<TensorInfo> tensors = views[leaves.front()].tensors;
+  const std::size_t first = tensors.size();
+  std::set<std::string> added;
+  for (const std::size_t leaf : leaves) {
+    for (const TensorInfo& tensor : views[leaf].tensors) {
+      if (views[leaves.front()].by_name.contains(tensor.name)) continue;
+      if (added.insert(tensor.name).second) tensors.push_back(tensor);
+    }
+  }
+  const auto by_name = [](const TensorInfo& a, const TensorInfo& b) { return a.name < b.name; };
+  if (tensors.size() > first) std::sort(tensors.begin(), tensors.end(), by_name);
+  return tensors;
+}
+
+// Resolves every fold against what is below it.
 void resolve_folds(Plan& plan, const std::vector<LeafView>& views, Workshop& workshop,
                    std::vector<Error>& problems) {
   TokenRows rows(plan.recipe, views, workshop.vocabulary);
@@ -179,7 +199,7 @@ void resolve_folds(Plan& plan, const std::vector<LeafView>& views, Workshop& wor
     }
     FoldUpdates& updates = workshop.folds[i];
     const std::size_t leaf = leaves_below(plan.recipe, fold->model).front();
-    std::vector<TensorInfo> tensors = views[leaf].tensors;
+    std::vector<TensorInfo> tensors = tensors_below(plan.recipe, fold->model, views);
     rows.apply(fold->model, tensors);
     FoldTarget target;
     target.tensors = tensors;
@@ -207,12 +227,13 @@ bool folds_into_head(const Workshop& workshop) {
 
 // One vocabulary for embedding and head, where an adapter brings rows for one of them alone.
 void check_token_rows(const Plan& plan, const Workshop& workshop, std::vector<Error>& problems) {
-  const LeafView& first = workshop.views->front();
+  const auto stored_shape = [&](const std::string& tensor) {
+    return described(*workshop.views, tensor).shape;
+  };
   const auto resizes = [&](const auto& entry) {
-    const auto stored = first.by_name.find(entry.first);
     return entry.second.update->kind == UpdateKind::Replace && has_token_rows(entry.first) &&
-           stored != first.by_name.end() &&
-           entry.second.base.shape != first.source->tensors()[stored->second].shape;
+           workshop.set.names.contains(entry.first) &&
+           entry.second.base.shape != stored_shape(entry.first);
   };
   if (std::none_of(workshop.folds.begin(), workshop.folds.end(), [&](const auto& fold) {
         return std::any_of(fold.second.begin(), fold.second.end(), resizes);
@@ -222,10 +243,11 @@ void check_token_rows(const Plan& plan, const Workshop& workshop, std::vector<Er
   const Program* one = nullptr;
   for (const Program& program : plan.programs) {
     if (!has_token_rows(program.tensor) || program.shape.size() != 2) continue;
-    const auto& stored = first.source->tensors()[first.by_name.at(program.tensor)].shape;
     if (one == nullptr) one = &program;
-    const auto& other = first.source->tensors()[first.by_name.at(one->tensor)].shape;
-    if (program.shape[0] == one->shape[0] || stored[0] != other[0]) continue;
+    if (program.shape[0] == one->shape[0] ||
+        stored_shape(program.tensor)[0] != stored_shape(one->tensor)[0]) {
+      continue;
+    }
     problems.emplace_back(
         ErrorCode::Mismatch,
         fmt::format("the output would have {} rows in `{}` and {} in `{}`", one->shape[0],
@@ -237,9 +259,8 @@ void check_token_rows(const Plan& plan, const Workshop& workshop, std::vector<Er
 }
 
 void build_programs(Plan& plan, const Workshop& workshop, std::vector<Error>& problems) {
-  const LeafView& first = workshop.views->front();
   std::vector<std::string> names;
-  for (const auto& [name, index] : first.by_name) names.push_back(name);
+  for (const auto& [name, absent] : workshop.set.names) names.push_back(name);
   const LayerStack stack(names);
   std::map<std::string, std::vector<std::string>> lost;  // tensors by adapter
   for (const std::string& name : names) {
@@ -278,14 +299,15 @@ void warn_of_untied(Plan& plan, const std::vector<LeafView>& views) {
 }
 
 // Says once which models have how many token rows, where they differ.
-void warn_of_vocabularies(Plan& plan, const std::vector<LeafView>& views, VocabularyRule rule) {
-  for (const auto& [name, index] : views[0].by_name) {
+void warn_of_vocabularies(Plan& plan, const std::vector<LeafView>& views, const TensorSet& set,
+                          VocabularyRule rule) {
+  for (const auto& [name, absent] : set.names) {
     if (!has_token_rows(name)) continue;
     std::map<std::uint64_t, std::vector<std::string>> by_rows;
     for (std::size_t i = 0; i < views.size(); ++i) {
       const auto found = views[i].by_name.find(name);
       if (found == views[i].by_name.end()) continue;
-      const TensorInfo& tensor = views[i].source->tensors()[found->second];
+      const TensorInfo& tensor = views[i].tensor(name);
       by_rows[tensor.shape.empty() ? 0 : tensor.shape[0]].push_back(plan.recipe.leaves[i].name);
     }
     if (by_rows.size() < 2) continue;
@@ -513,21 +535,31 @@ PlanResult make_plan(Recipe recipe, std::vector<std::unique_ptr<Checkpoint>> lea
 
   std::vector<LeafView> views;
   for (std::size_t i = 0; i < plan.leaves.size(); ++i) {
-    views.push_back(view_leaf(*plan.leaves[i], plan.recipe.leaves[i].name, plan.dropped));
+    attempt(problems, [&] {
+      views.push_back(view_leaf(*plan.leaves[i], plan.recipe.leaves[i].name, plan.dropped));
+    });
   }
+  if (views.size() < plan.leaves.size()) return result;
   warn_of_heads(plan, views);
+  for (std::string& line : align_names(plan.recipe, views))
+    plan.warnings.push_back(std::move(line));
   workshop.recipe = &plan.recipe;
   workshop.views = &views;
   workshop.dtype = settings.dtype;
   replicate_layers(plan, views, problems);
   resolve_folds(plan, views, workshop, problems);
-  match_views(plan.recipe, views, folds_into_head(workshop), workshop.vocabulary, problems);
+  lend_heads(views, folds_into_head(workshop));
+  if (same_architecture(plan.recipe, views, problems)) {
+    workshop.set = settle_tensors(plan.recipe, views, plan.dropped, plan.warnings, problems);
+    compare_tensors(plan.recipe, views, workshop.vocabulary, problems);
+  }
+  plan.config = workshop.set.config;
   warn_of_untied(plan, views);
   choose_tokenizer(plan, settings.tokenizer, problems);
   if (!problems.empty()) return result;
 
   warn_without_tokenizer(plan);
-  warn_of_vocabularies(plan, views, workshop.vocabulary);
+  warn_of_vocabularies(plan, views, workshop.set, workshop.vocabulary);
   build_programs(plan, workshop, problems);
   check_token_rows(plan, workshop, problems);
   if (plan.programs.empty() && problems.empty()) {

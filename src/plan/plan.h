@@ -206,8 +206,9 @@ struct Plan {
   std::vector<std::string> warnings;
   std::size_t tokenizer_leaf = 0;  // whose tokenizer files are copied
   bool has_tokenizer = false;
-  bool tied = false;       // the output's tie_word_embeddings
-  std::string base_dtype;  // torch name of the output's commonest type, for config.json
+  bool tied = false;             // the output's tie_word_embeddings
+  Json config = Json::object();  // other fields of config.json that differ from the first leaf's
+  std::string base_dtype;        // torch name of the output's commonest type, for config.json
 };
 
 // Opens every leaf and adapter (headers only), matches tensors and makes the plan. All problems
