@@ -21,6 +21,7 @@
 
 #include "base/descriptors.h"
 #include "base/disk_resume.h"
+#include "base/mapping.h"
 #include "thorns/error.h"
 
 namespace thorns {
@@ -100,16 +101,20 @@ class RealReadFile : public ReadFile {
       if (got == 0) break;
       done += static_cast<std::size_t>(got);
     }
-    // What was read counts only if nobody has written meanwhile.
-    struct ::stat info {};
-    if (::fstat(descriptor->get(), &info) != 0) fail(errno, "look at", path_);
-    require_same(FileStamp(info));
+    require_unchanged(*descriptor);
     if (done < to.size()) {
       throw Error(ErrorCode::Corrupt,
                   fmt::format("`{}` ends at byte {}, {} bytes before it should", path_,
                               offset + done, to.size() - done),
                   FilePlace{path_, offset + done}, "the file was cut short; fetch it again");
     }
+  }
+
+  std::unique_ptr<FilePart> map(std::uint64_t offset, std::size_t bytes) const override {
+    if (bytes == 0 || offset > size() || bytes > size() - offset) return nullptr;
+    auto mapping = Mapping::make(get()->get(), offset, bytes);
+    if (mapping == nullptr) return nullptr;
+    return std::make_unique<Part>(*this, std::move(mapping));
   }
 
   void will_need(std::uint64_t offset, std::uint64_t bytes) const override {
@@ -124,6 +129,21 @@ class RealReadFile : public ReadFile {
   const std::string& path() const override { return path_; }
 
  private:
+  class Part : public FilePart {
+   public:
+    Part(const RealReadFile& file, std::unique_ptr<Mapping> mapping)
+        : file_(file), mapping_(std::move(mapping)) {}
+    std::span<const std::byte> bytes() const override { return mapping_->bytes(); }
+    void require_intact() const override {
+      file_.require_unchanged(*file_.get());
+      if (mapping_->is_damaged()) fail(EIO, "read", file_.path_);
+    }
+
+   private:
+    const RealReadFile& file_;
+    std::unique_ptr<Mapping> mapping_;
+  };
+
   RealReadFile(std::string path, std::pair<Descriptor, FileStamp> opened)
       : path_(std::move(path)), stamp_(opened.second) {
     read_descriptors().get(this, [&] { return std::move(opened.first); });
@@ -135,6 +155,13 @@ class RealReadFile : public ReadFile {
       require_same(stamp);
       return std::move(descriptor);
     });
+  }
+
+  // What was read counts only if nobody has written meanwhile.
+  void require_unchanged(const Descriptor& descriptor) const {
+    struct ::stat info {};
+    if (::fstat(descriptor.get(), &info) != 0) fail(errno, "look at", path_);
+    require_same(FileStamp(info));
   }
 
   void require_same(const FileStamp& now) const {

@@ -14,12 +14,29 @@
 
 namespace thorns {
 
+// Bytes of an open file in place, without a copy of them. They stay readable while this lives, but
+// count only if nobody wrote to the file meanwhile. The file must outlive it. Thread-safe.
+class FilePart {
+ public:
+  virtual ~FilePart() = default;
+  virtual std::span<const std::byte> bytes() const = 0;
+  // Throws what reading them would have thrown, had they changed or not been readable.
+  virtual void require_intact() const = 0;
+};
+
 // An open file. Thread-safe: any number of threads may read at once.
 class ReadFile {
  public:
   virtual ~ReadFile() = default;
   // Fills `to` from `offset`; a file that ends before is Corrupt ("ends at byte ... ").
   virtual void read(std::uint64_t offset, std::span<std::byte> to) const = 0;
+  // The same bytes in place, brought into memory. Null where that cannot be done: they are to be
+  // read then.
+  virtual std::unique_ptr<FilePart> map(std::uint64_t offset, std::size_t bytes) const {
+    static_cast<void>(offset);
+    static_cast<void>(bytes);
+    return nullptr;
+  }
   // Tells the system that [offset, offset + bytes) will be read soon. Never fails.
   virtual void will_need(std::uint64_t offset, std::uint64_t bytes) const = 0;
   virtual std::uint64_t size() const = 0;

@@ -118,6 +118,53 @@ TEST_F(RealDiskTest, NoticesAFileThatChangesWhileItIsOpen) {
   }
 }
 
+TEST_F(RealDiskTest, MapsWhatItReads) {
+  std::string content;
+  for (int i = 0; content.size() < 20'000; ++i) content += std::to_string(i);
+  const auto file = disk_.open(write("f", content));
+  for (const auto& [offset, bytes] : std::vector<std::pair<std::size_t, std::size_t>>{
+           {0, 1}, {1, 4095}, {4095, 2}, {4096, 4096}, {5001, content.size() - 5001}}) {
+    const auto part = file->map(offset, bytes);
+    ASSERT_NE(part, nullptr) << offset;
+    ASSERT_EQ(part->bytes().size(), bytes);
+    EXPECT_TRUE(
+        std::equal(part->bytes().begin(), part->bytes().end(),
+                   std::as_bytes(std::span(content)).begin() + static_cast<std::ptrdiff_t>(offset)))
+        << offset;
+    EXPECT_NO_THROW(part->require_intact());
+  }
+  EXPECT_EQ(file->map(0, 0), nullptr);
+  EXPECT_EQ(file->map(1, content.size()), nullptr);
+  EXPECT_EQ(file->map(content.size() + 1, 1), nullptr);
+  EXPECT_EQ(file->map(~std::uint64_t{0}, 2), nullptr);
+}
+
+TEST_F(RealDiskTest, SurvivesAFileThatIsCutWhileItIsMapped) {
+  const std::string path = write("f", std::string(20'000, 'x'));
+  const auto file = disk_.open(path);
+  const auto first = file->map(10, 100);
+  const auto all = file->map(0, 20'000);
+  ASSERT_NE(all, nullptr);
+  std::filesystem::resize_file(path, 5'000);
+  // Pages that are gone read as zeros: the process lives, and is told.
+  EXPECT_EQ(std::count(all->bytes().begin(), all->bytes().end(), std::byte{'x'}), 5'000);
+  EXPECT_EQ(std::count(all->bytes().begin(), all->bytes().end(), std::byte{0}), 15'000);
+  for (const auto* part : {&first, &all}) {
+    expect_failure([&] { (*part)->require_intact(); }, ErrorCode::Corrupt,
+                   "changed while it was in use: it had 20000 bytes and has 5000 now", path,
+                   "wait");
+  }
+}
+
+TEST_F(RealDiskTest, LeavesOtherBusErrorsAlone) {
+  const std::string path = write("f", std::string(10, 'x'));
+  const auto die = [&] {
+    const auto mapped = disk_.open(path)->map(0, 10);  // from now on they are handled
+    std::raise(SIGBUS);
+  };
+  EXPECT_EXIT(die(), testing::KilledBySignal(SIGBUS), "");
+}
+
 TEST_F(RealDiskTest, RefusesToOpenWhatIsNoFile) {
   expect_failure([&] { disk_.open(folder_ / "none"); }, ErrorCode::NotFound, "cannot open",
                  folder_ / "none");

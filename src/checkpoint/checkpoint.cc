@@ -96,6 +96,10 @@ class OpenCheckpoint final : public Checkpoint {
   void read(std::size_t tensor, std::uint64_t first, std::span<std::byte> to) const override {
     view().read(tensor, first, to);
   }
+  std::unique_ptr<FilePart> map(std::size_t tensor, std::uint64_t first,
+                                std::uint64_t count) const override {
+    return view().map(tensor, first, count);
+  }
   void will_need(std::size_t tensor, std::uint64_t first, std::uint64_t count) const override {
     view().will_need(tensor, first, count);
   }

@@ -105,6 +105,12 @@ void DequantisedSource::read(std::size_t tensor, std::uint64_t first,
   });
 }
 
+std::unique_ptr<FilePart> DequantisedSource::map(std::size_t tensor, std::uint64_t first,
+                                                 std::uint64_t count) const {
+  const Origin& origin = origins_.at(tensor);
+  return origin.decoder ? nullptr : stored_.map(origin.stored, first, count);
+}
+
 void DequantisedSource::will_need(std::size_t tensor, std::uint64_t first,
                                   std::uint64_t count) const {
   if (tensor >= infos_.size() || first >= infos_[tensor].elements) return;

@@ -92,6 +92,19 @@ void ShardedSource::read(std::size_t tensor, std::uint64_t first, std::span<std:
   file.read(place.offset + first * size, to);
 }
 
+std::unique_ptr<FilePart> ShardedSource::map(std::size_t tensor, std::uint64_t first,
+                                             std::uint64_t count) const {
+  const TensorInfo& info = infos_.at(tensor);
+  const Place& place = places_[tensor];
+  const std::size_t size = size_of(info.dtype);
+  if (!place.strides.empty() || first > info.elements || count > info.elements - first) {
+    return nullptr;
+  }
+  const std::uint64_t offset = place.offset + first * size;
+  if (offset % size != 0) return nullptr;  // its elements would not be aligned in memory either
+  return files_[place.file]->map(offset, static_cast<std::size_t>(count) * size);
+}
+
 void ShardedSource::will_need(std::size_t tensor, std::uint64_t first, std::uint64_t count) const {
   if (tensor >= infos_.size() || first >= infos_[tensor].elements) return;
   const std::size_t size = size_of(infos_[tensor].dtype);

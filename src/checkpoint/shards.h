@@ -23,6 +23,8 @@ class ShardedSource final : public TensorSource {
 
   std::span<const TensorInfo> tensors() const override { return infos_; }
   void read(std::size_t tensor, std::uint64_t first, std::span<std::byte> to) const override;
+  std::unique_ptr<FilePart> map(std::size_t tensor, std::uint64_t first,
+                                std::uint64_t count) const override;
   void will_need(std::size_t tensor, std::uint64_t first, std::uint64_t count) const override;
   std::string file_of(std::size_t tensor) const override;
 

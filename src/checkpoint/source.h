@@ -4,12 +4,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "base/disk.h"
 #include "thorns/dtype.h"
 
 namespace thorns {
@@ -36,6 +38,15 @@ class TensorSource {
   // Elements [first, first + to.size() / size_of(dtype)) of tensors()[tensor], in its dtype, little
   // endian, row-major. Throws Io or Corrupt.
   virtual void read(std::size_t tensor, std::uint64_t first, std::span<std::byte> to) const = 0;
+  // The same elements in place, where they lie in a file just so and the file can be mapped; else
+  // null: they are to be read. Throws Io or Corrupt.
+  virtual std::unique_ptr<FilePart> map(std::size_t tensor, std::uint64_t first,
+                                        std::uint64_t count) const {
+    static_cast<void>(tensor);
+    static_cast<void>(first);
+    static_cast<void>(count);
+    return nullptr;
+  }
   // The same elements will be read soon. Never fails.
   virtual void will_need(std::size_t tensor, std::uint64_t first, std::uint64_t count) const = 0;
 

@@ -73,7 +73,7 @@ class Engine {
       std::vector<double> sums = empty_sums(program);
       const std::size_t tiles = measured_tiles(program, plan_.memory).size();
       for (std::size_t t = 0; t < tiles; ++t) {
-        const Tile tile = next_tile();
+        Tile tile = next_tile();
         measure_tile(program, updates, tile, sums);
         reader_.release(tile);
       }
@@ -143,8 +143,8 @@ class Engine {
     }
     const std::size_t written = written_tiles(program, plan_.memory).size();
     for (std::size_t t = 0; t < written; ++t) {
-      const Tile tile = t < keep ? kept[t] : next_tile();
-      blend_tile(program, updates, tile, solution.coefficients, solution.last, facts);
+      blend_tile(program, updates, t < keep ? std::move(kept[t]) : next_tile(),
+                 solution.coefficients, solution.last, facts);
     }
     report_coefficients(program, solution.coefficients, facts);
     facts.norm = solution.norm;
@@ -314,7 +314,7 @@ class Engine {
     }
   }
 
-  void blend_tile(const Program& program, const LoadedUpdates& updates, const Tile& tile,
+  void blend_tile(const Program& program, const LoadedUpdates& updates, Tile tile,
                   const std::vector<double>& coefficients, const LastStep& last,
                   TensorFacts& facts) {
     const std::size_t slot = outbox_.take_slot();
@@ -354,9 +354,11 @@ class Engine {
     report();
   }
 
-  void send_tile(const Tile& tile, const Program& program) {
-    const std::size_t bytes = static_cast<std::size_t>(tile.count) * size_of(program.dtype);
-    outbox_.send(current_, {tile.operands[0], bytes}, [this, tile] { reader_.release(tile); });
+  void send_tile(Tile tile, const Program& program) {
+    const std::span<const std::byte> bytes(
+        tile.operands[0], static_cast<std::size_t>(tile.count) * size_of(program.dtype));
+    outbox_.send(current_, bytes,
+                 [this, tile = std::move(tile)]() mutable { reader_.release(tile); });
     report();
   }
 

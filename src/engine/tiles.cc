@@ -81,6 +81,7 @@ bool TileReader::start_load() {
   pending->tile.count = load.span.count;
   pending->tile.block = load.span.block;
   free_.pop_back();
+  pending->tile.parts.resize(program.operands.size());
   const std::byte* at = slots_.data() + pending->tile.slot * plan_.memory.slot_bytes;
   for (const Operand& operand : program.operands) {
     if (!operand.is_stored() || !program.blocks[load.span.block].has(operand)) {
@@ -105,8 +106,17 @@ void TileReader::advise(std::size_t load) {
   }
 }
 
-void TileReader::read_operand(const Load& load, const Tile& tile, std::size_t operand) {
-  const Operand& from = plan_.programs[load.program].operands[operand];
+void TileReader::read_operand(const Load& load, Tile& tile, std::size_t operand) {
+  const Program& program = plan_.programs[load.program];
+  const Operand& from = program.operands[operand];
+  // Copies are handed to the system, which would not take the pages of a file that was cut short.
+  if (program.kind == ProgramKind::Blend || program.kind == ProgramKind::Cast) {
+    tile.parts[operand] = from.source->map(from.tensor, load.span.first, load.span.count);
+    if (tile.parts[operand] != nullptr) {
+      tile.operands[operand] = tile.parts[operand]->bytes().data();
+      return;
+    }
+  }
   const std::size_t bytes = static_cast<std::size_t>(load.span.count) * size_of(from.dtype);
   // The tile is const to everybody but the thread that fills it.
   auto* const to = const_cast<std::byte*>(tile.operands[operand]);
@@ -174,7 +184,11 @@ Tile TileReader::next() {
   return tile;
 }
 
-void TileReader::release(const Tile& tile) {
+void TileReader::release(Tile& tile) {
+  for (const auto& part : tile.parts) {
+    if (part != nullptr) part->require_intact();
+  }
+  tile.parts.clear();
   {
     const std::lock_guard lock(mutex_);
     free_.push_back(tile.slot);

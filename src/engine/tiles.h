@@ -13,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/disk.h"
 #include "plan/memory.h"
 #include "plan/plan.h"
 
@@ -45,6 +46,8 @@ struct Tile {
   std::size_t block = 0;
   // Like Program::operands; null for products, and for operands that lack the block.
   std::vector<const std::byte*> operands;
+  // Of the same operands: what their bytes lie in, where they are used in place.
+  std::vector<std::shared_ptr<const FilePart>> parts;
 };
 
 class TileReader {
@@ -63,8 +66,9 @@ class TileReader {
   // The next tile of the sequence: per program its tiles in order, and once more for a second
   // sweep where one is read. Waits for it. Rethrows what a source threw. One caller at a time.
   Tile next();
-  // Gives the tile's memory back. Any thread.
-  void release(const Tile& tile);
+  // Gives the tile's memory back. Throws where what was used in place has changed meanwhile. Any
+  // thread.
+  void release(Tile& tile);
 
   std::uint64_t bytes_read() const;
 
@@ -84,7 +88,7 @@ class TileReader {
   void work();
   bool start_load();
   void advise(std::size_t load);
-  void read_operand(const Load& load, const Tile& tile, std::size_t operand);
+  void read_operand(const Load& load, Tile& tile, std::size_t operand);
 
   const Plan& plan_;
   std::vector<Load> loads_;

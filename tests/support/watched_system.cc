@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -29,6 +30,8 @@ int __real_access(const char* path, int mode);
 int __real_fallocate(int file, int mode, off_t offset, off_t bytes);
 int __real_ftruncate(int file, off_t bytes);
 off_t __real_lseek(int file, off_t offset, int whence);
+void* __real_mmap(void* at, size_t bytes, int protection, int flags, int file, off_t offset);
+int __real_madvise(void* at, size_t bytes, int advice);
 int __real_posix_fadvise(int file, off_t offset, off_t bytes, int advice);
 int __real_flock(int file, int operation);
 int __real_rename(const char* from, const char* to);
@@ -48,6 +51,8 @@ class State {
   std::string folder;
   std::map<int, std::string> files;
   std::map<DIR*, std::string> folders;
+  std::map<void*, std::string> mappings;
+  bool refuses_mappings = false;
   std::map<std::pair<std::string, std::string>, std::size_t> counts;
   std::vector<SystemCall> calls;
   std::optional<SystemCall> victim;
@@ -68,6 +73,11 @@ class State {
     const std::lock_guard lock(mutex);
     const auto found = files.find(file);
     return found == files.end() ? std::string() : found->second;
+  }
+  std::string path_of(void* mapping) {
+    const std::lock_guard lock(mutex);
+    const auto found = mappings.find(mapping);
+    return found == mappings.end() ? std::string() : found->second;
   }
   std::string path_of(DIR* folder_stream) {
     const std::lock_guard lock(mutex);
@@ -161,12 +171,18 @@ WatchedSystem::~WatchedSystem() {
   state().calls.clear();
   state().victim.reset();
   state().struck = false;
+  state().refuses_mappings = false;
 }
 
 void WatchedSystem::strike(const SystemCall& call, Fault fault) {
   const std::lock_guard lock(state().mutex);
   state().victim = call;
   state().fault = fault;
+}
+
+void WatchedSystem::refuse_mappings() {
+  const std::lock_guard lock(state().mutex);
+  state().refuses_mappings = true;
 }
 
 bool WatchedSystem::has_struck() const {
@@ -268,6 +284,34 @@ int __wrap_ftruncate(int file, off_t bytes) {
 }
 off_t __wrap_lseek(int file, off_t offset, int whence) {
   return call("lseek", file, off_t{-1}, [&] { return __real_lseek(file, offset, whence); });
+}
+void* __wrap_mmap(void* at, size_t bytes, int protection, int flags, int file, off_t offset) {
+  const std::string path = file < 0 ? std::string() : state().path_of(file);
+  const auto fault =
+      state().note({"mmap", path, 0, false, static_cast<std::uint64_t>(offset), bytes});
+  if (fault == Fault::Shrinks) std::filesystem::resize_file(path, 0);
+  if (fault == Fault::Changes) thorns::test::change_last_byte(path);
+  if (fault == Fault::Io || (!path.empty() && state().refuses_mappings)) {
+    errno = ENODEV;
+    return MAP_FAILED;
+  }
+  void* const mapping = __real_mmap(at, bytes, protection, flags, file, offset);
+  const std::lock_guard lock(state().mutex);
+  path.empty() ? static_cast<void>(state().mappings.erase(mapping))
+               : static_cast<void>(state().mappings[mapping] = path);
+  return mapping;
+}
+int __wrap_madvise(void* at, size_t bytes, int advice) {
+  const std::string path = state().path_of(at);
+  const auto fault = state().note({"madvise", path, 0, false, 0, bytes});
+  if (fault == Fault::Io) {
+    errno = EIO;
+    return -1;
+  }
+  const int result = __real_madvise(at, bytes, advice);
+  if (fault == Fault::Shrinks) std::filesystem::resize_file(path, 0);
+  if (fault == Fault::Changes) thorns::test::change_last_byte(path);
+  return result;
 }
 int __wrap_posix_fadvise(int file, off_t offset, off_t bytes, int advice) {
   return call("posix_fadvise", file, EIO,

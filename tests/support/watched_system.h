@@ -19,7 +19,7 @@ struct SystemCall {
   std::string path;
   std::size_t nth = 0;
   bool creates = false;      // open: O_CREAT
-  std::uint64_t offset = 0;  // pread: what was asked for
+  std::uint64_t offset = 0;  // pread, mmap: what was asked for
   std::uint64_t bytes = 0;
 
   bool is_same(const SystemCall& other) const {
@@ -34,7 +34,7 @@ enum class Fault {
   NoDescriptor,  // EMFILE
   Unsupported,   // EOPNOTSUPP, as file systems say that lack the function
   Short,         // half of the bytes are read or written
-  Shrinks,       // the file is cut in the middle before it is read
+  Shrinks,       // the file is cut in the middle before it is read, wholly where it is mapped
   Changes,       // its last byte is changed before it is read
 };
 const char* to_string(Fault fault);
@@ -49,6 +49,8 @@ class WatchedSystem {
 
   // The call that will fail.
   void strike(const SystemCall& call, Fault fault);
+  // From now on files cannot be mapped.
+  void refuse_mappings();
   bool has_struck() const;
   std::vector<SystemCall> calls() const;
 };
