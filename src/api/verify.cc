@@ -15,6 +15,7 @@
 #include "checkpoint/weights_file.h"
 #include "engine/engine.h"
 #include "output/comparison.h"
+#include "output/config_files.h"
 #include "output/manifest.h"
 #include "output/manifest_check.h"
 #include "plan/part.h"
@@ -223,6 +224,7 @@ class Verifier {
     Plan& plan = made.plan;
     const auto differences = recipe_differences(disk_, manifest_, plan);
     for (const auto& [tensor, message] : differences) complain_of_recipe(tensor, message);
+    if (differences.empty()) check_configuration(plan);
     if (options_.sample) keep_only(plan, spread(*options_.sample, plan.programs.size()));
     now_.bytes_total = now_.bytes_done + plan.bytes_read + plan.bytes_out;
     Continued continued(observer_, now_);
@@ -236,6 +238,18 @@ class Verifier {
         complain_of_recipe(tensor, message);
     }
     if (comparison.first()) complain_of_difference(comparison);
+  }
+
+  // A forged config.json has a forged hash in the manifest.
+  void check_configuration(const Plan& plan) {
+    const auto text = config_text(plan);
+    const std::string path = join_path(folder_, kConfigFile);
+    if (!text || !disk_.exists(path)) return;  // what is missing has been said
+    if (disk_.stat(path).size == text->size() && read_text(disk_, path, text->size()) == *text) {
+      return;
+    }
+    report_.problems.push_back(
+        {VerifyCheck::Recipe, kConfigFile, "", "is not the configuration that the recipe makes"});
   }
 
   void complain_of_difference(const Comparison& comparison) {

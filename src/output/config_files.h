@@ -11,6 +11,8 @@
 
 namespace thorns {
 
+inline constexpr const char* kConfigFile = "config.json";
+
 // What config.json must say of the output.
 struct ConfigFacts {
   std::string dtype;                        // torch name

@@ -44,7 +44,7 @@ std::optional<std::string> new_chat_template(Disk& disk, const Plan& plan) {
 std::vector<SmallFile> small_files(Disk& disk, const Plan& plan, const std::string& name,
                                    const CardOptions& card) {
   std::vector<SmallFile> files;
-  if (const auto config = config_text(plan)) files.push_back({"config.json", *config});
+  if (const auto config = config_text(plan)) files.push_back({kConfigFile, *config});
   if (!plan.leaves.empty() && plan.leaves.front()->generation_config()) {
     files.push_back({"generation_config.json", *plan.leaves.front()->generation_config()});
   }

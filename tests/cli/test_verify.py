@@ -219,6 +219,23 @@ class Verify(support.CliTest):
             self.problems(*self.inputs, code=4),
         )
 
+    def test_a_configuration_that_was_changed_with_its_hash(self):
+        with open(self.path("out", "config.json")) as file:
+            text = file.read().replace('"llama"', '"llamb"')
+        self.write("out/config.json", text)
+
+        def forge(manifest):
+            for entry in manifest["files"]:
+                if entry["name"] == "config.json":
+                    entry["sha256"] = hashlib.sha256(text.encode()).hexdigest()
+
+        self.manifest(forge)
+        self.assertEqual(self.problems(), [])
+        self.assertEqual(
+            self.problems(*self.inputs, code=4),
+            [("config.json", "", "is not the configuration that the recipe makes")],
+        )
+
     def test_a_key_that_cannot_be_read(self):
         def change(manifest):
             manifest["recipe"]["key"] = "{A[L]+B"
