@@ -83,24 +83,29 @@ class Limits(support.CliTest):
         self.assert_code(result, 0)
 
     def make_cgroup(self, most):
-        """A folder in the hierarchy of version 2, below this process's own; or no test."""
+        """A folder below this process's own in the hierarchy that limits memory: of version 1 or 2,
+        whichever the machine has; or no test."""
         with open("/proc/self/cgroup") as file:
-            own = [line.strip()[3:] for line in file if line.startswith("0::")]
-        for mount in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified"):
-            parent = mount + (own[0] if own else "/")
+            own = dict(line.strip().split(":", 2)[1:] for line in file)
+        candidates = [
+            ("/sys/fs/cgroup/memory" + own.get("memory", "/"), "memory.limit_in_bytes"),
+            ("/sys/fs/cgroup" + own.get("", "/"), "memory.max"),
+            ("/sys/fs/cgroup/unified" + own.get("", "/"), "memory.max"),
+        ]
+        for parent, limit in candidates:
+            group = os.path.join(parent, "thorns-test-%d" % os.getpid())
             try:
-                with open(os.path.join(parent, "cgroup.subtree_control")) as file:
-                    if "memory" not in file.read().split():
-                        continue
-                group = os.path.join(parent, "thorns-test-%d" % os.getpid())
                 os.mkdir(group)
-                self.addCleanup(os.rmdir, group)
-                with open(os.path.join(group, "memory.max"), "w") as file:
+            except OSError:
+                continue
+            self.addCleanup(os.rmdir, group)
+            try:
+                with open(os.path.join(group, limit), "w") as file:
                     file.write(str(most))
                 return group
             except OSError:
                 continue
-        self.skipTest("no cgroup v2 whose memory controller this user may hand on")
+        self.skipTest("no memory controller of cgroups, v1 or v2, that this user may hand on")
 
     @staticmethod
     def enter(group):
