@@ -19,6 +19,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     return 0;
   }
   const std::string key = to_string(*expression);
+  if (mentioned_models(*expression).empty()) std::abort();
+  mentioned_adapters(*expression);
   draw_tree(*expression);
   legend(*expression);
   // Quotes and backslashes can make the canonical key longer than the limit.

@@ -6,13 +6,15 @@
 
 #include "recipe/key_map_file.h"
 #include "support/fuzz_parts.h"
+#include "support/memory_disk.h"
 #include "thorns/error.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  const std::string text(reinterpret_cast<const char*>(data), size);
+  thorns::MemoryDisk disk;
+  disk.add_file("names.yaml", std::string(reinterpret_cast<const char*>(data), size));
   try {
     std::set<std::string> seen;
-    for (const thorns::KeyRule& rule : thorns::parse_key_map(text, "names.yaml")) {
+    for (const thorns::KeyRule& rule : thorns::read_key_map(disk, "names.yaml")) {
       thorns::fuzz::require(seen.insert(rule.from).second);
     }
     thorns::fuzz::require(!seen.empty());

@@ -1,4 +1,5 @@
-// Any bytes as standard input of `thorns merge -`: a recipe that holds together, or an error.
+// Any bytes as a recipe file and, if they are no key, as standard input of `thorns merge -`: a
+// recipe that holds together, or an error. The adapter `Kimiko` has a key map, `names.yaml`.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -10,7 +11,7 @@
 
 namespace {
 
-// The folders that the seeds name.
+// The folders and the key map that the seeds name.
 thorns::MemoryDisk& disk() {
   static thorns::MemoryDisk disk = [] {
     thorns::MemoryDisk made;
@@ -20,6 +21,7 @@ thorns::MemoryDisk& disk() {
     for (const char* name : {"L", "K", "Kimiko", "Janine", "LIMA-RP"}) {
       made.add_adapter(std::string("adapters/") + name);
     }
+    made.add_file("names.yaml", "layers: model.layers\n");
     return made;
   }();
   return disk;
@@ -35,7 +37,7 @@ void check(const thorns::Recipe& recipe) {
     if (const auto* leaf = std::get_if<thorns::LeafNode>(&node)) {
       require(leaf->leaf < recipe.leaves.size());
     } else if (const auto* fold = std::get_if<thorns::FoldNode>(&node)) {
-      require(fold->model < i && !fold->adapters.empty());
+      require(fold->model < i && !fold->adapters.empty() && !folded_name(recipe, *fold).empty());
       for (const auto& share : fold->adapters) require(share.adapter < recipe.adapters.size());
     } else {
       const auto& blend = std::get<thorns::BlendNode>(node);
@@ -55,12 +57,17 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   thorns::Bindings bindings;
   bindings.models = {{"X", "models/A"}};
   bindings.paths = {"models", "adapters"};
-  try {
-    const thorns::Recipe recipe = bind_recipe(disk(), "-", bindings, text);
-    if (recipe.problems.empty()) check(recipe);
-    for (const thorns::Error& problem : recipe.problems) to_string(problem);
-  } catch (const thorns::Error& error) {
-    to_string(error);
+  // What begins like a key gets a key map for all adapters that have none.
+  if (text.starts_with('{') || text.starts_with('(')) bindings.key_maps = {{"", "names.yaml"}};
+  disk().add_file("recipe.yaml", text);
+  for (const char* recipe : {"recipe.yaml", "-"}) {
+    try {
+      const thorns::Recipe bound = bind_recipe(disk(), recipe, bindings, text);
+      if (bound.problems.empty()) check(bound);
+      for (const thorns::Error& problem : bound.problems) to_string(problem);
+    } catch (const thorns::Error& error) {
+      to_string(error);
+    }
   }
   return 0;
 }

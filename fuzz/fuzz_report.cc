@@ -7,6 +7,7 @@
 
 #include "report/anatomy.h"
 #include "support/fuzz_parts.h"
+#include "support/json_mutator.h"
 #include "thorns/error.h"
 #include "thorns/report.h"
 
@@ -21,6 +22,11 @@ std::size_t count_of(const std::string& text, const std::string& part) {
 }
 
 }  // namespace
+
+extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t size,
+                                               std::size_t most, unsigned int seed) {
+  return thorns::fuzz::mutate_documents(data, size, most, seed);
+}
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using thorns::fuzz::require;
