@@ -150,7 +150,9 @@ class GroupedCodes final : public Decoder {
     zeros.reserve(static_cast<std::size_t>(groups.count * part.rows));
     for (std::uint64_t group = 0; group < groups.count; ++group) {
       for (std::uint64_t row = 0; row < part.rows; ++row) {
-        zeros.push_back(value(words, group, row, part) + layer_.layout.zero_offset);
+        // Less one, a zero point of 0 is stored as the largest number.
+        zeros.push_back((value(words, group, row, part) + layer_.layout.zero_offset) &
+                        ((1 << layer_.layout.bits) - 1));
       }
     }
     return zeros;

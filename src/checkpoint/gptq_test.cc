@@ -47,7 +47,8 @@ struct IntegerLayer {
         order.empty() ? input / group : static_cast<std::size_t>(order[input]);
     const std::size_t at = which * outputs + output;
     const int code = static_cast<std::uint8_t>(codes[input * outputs + output]);
-    return (code - (static_cast<std::uint8_t>(zeros[at]) + zero_offset)) * scales[at];
+    const int zero = (static_cast<std::uint8_t>(zeros[at]) + zero_offset) % (1 << bits);
+    return (code - zero) * scales[at];
   }
 
   // Lines of `outputs` values, several to a word, in `places`.
