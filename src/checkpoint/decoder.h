@@ -51,6 +51,8 @@ class Floats {
     std::memcpy(bytes_.data() + index * sizeof(float), &value, sizeof value);
   }
 
+  std::byte* data() const { return bytes_.data(); }
+
  private:
   std::span<std::byte> bytes_;
 };

@@ -48,13 +48,15 @@ class TensorReader {
   std::vector<float> float_rectangle(std::uint64_t first, std::uint64_t rows, std::uint64_t width,
                                      std::uint64_t stride) const;
 
+  // The same into memory that is there, of that size.
+  void read_rectangle(std::uint64_t first, std::uint64_t rows, std::uint64_t width,
+                      std::uint64_t stride, std::span<std::byte> to) const;
+
   void will_need(std::uint64_t first, std::uint64_t count) const {
     source_->will_need(index_, first, count);
   }
 
  private:
-  void read_rectangle(std::uint64_t first, std::uint64_t rows, std::uint64_t width,
-                      std::uint64_t stride, std::span<std::byte> to) const;
   std::vector<float> numbers(std::span<const std::byte> bytes) const;
 
   const TensorSource* source_;
