@@ -113,6 +113,14 @@ bench:  ## measure against cat, cp and numpy; options in BENCH, e.g. BENCH=--qui
 	@cmake --build build -j $(JOBS) --target thorns
 	@$(PYTHON) bench/run.py $(BENCH)
 
+.PHONY: demo-dressed
+demo-dressed: all  ## the same key over the same family in five formats
+	@$(PYTHON) demo/make_family.py
+	@$(PYTHON) demo/dress_family.py
+	@mkdir -p demo/out
+	build/thorns merge "$(PUBLISHED_KEY)" --path demo/dressed -m Holodeck=demo/dressed/Holodeck --path demo/adapters \
+	  -o demo/out/13B-Thorns-Dressed --force
+
 .PHONY: demo-check
 demo-check: demo  ## load the demo's model in transformers and check every number (needs torch)
 	@$(PYTHON) demo/check_with_transformers.py
@@ -156,7 +164,7 @@ deps:  ## install the packages that a build needs and that are not there
 
 .PHONY: clean
 clean:  ## remove everything that make built
-	rm -rf build build-* demo/models demo/adapters demo/out bench/out
+	rm -rf build build-* demo/models demo/dressed demo/adapters demo/out bench/out
 
 .PHONY: help
 help:  ## this list
