@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "checkpoint/gguf.h"
+#include "checkpoint/gguf_header.h"
+#include "checkpoint/self_described.h"
 #include "support/fuzz_parts.h"
 #include "support/memory_disk.h"
 #include "support/mutate.h"
@@ -26,7 +28,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       require(tensor.bytes <= size - tensor.offset);
       end = tensor.offset + tensor.bytes;
     }
-    const auto model = thorns::open_gguf(disk, "fuzz.gguf");
+    const auto model = thorns::open_gguf(disk, "fuzz.gguf", "fuzz.gguf", {});
     require(model->config().is_object() && model->files().size() == 1);
     for (std::size_t i = 0; i < model->tensors().size(); ++i) {
       std::vector<std::byte> bytes(static_cast<std::size_t>(model->tensors()[i].bytes()));
@@ -34,6 +36,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       model->read(i, 0, bytes);
       require(!model->file_of(i).empty());
     }
+    for (const auto& file : thorns::self_described(*model)->made_tokenizer())
+      require(!file.text.empty());
   } catch (const thorns::Error& error) {
     to_string(error);
   }

@@ -4,12 +4,14 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
 
 #include "base/path_within.h"
 #include "base/text.h"
 #include "checkpoint/config.h"
 #include "checkpoint/dequantise.h"
 #include "checkpoint/gguf.h"
+#include "checkpoint/gguf_header.h"
 #include "checkpoint/index.h"
 #include "checkpoint/json_events.h"
 #include "checkpoint/pytorch.h"
@@ -182,6 +184,20 @@ std::string only_weights_file(const std::string& folder, const std::vector<std::
       FilePlace{folder}, "name the one that is meant, not the folder");
 }
 
+// The file, or a part, of the one GGUF model in a folder without other weights.
+std::optional<std::string> only_gguf_model(const std::vector<std::string>& names) {
+  std::set<std::vector<std::string>> models;
+  for (const std::string& name : names) {
+    if (name.ends_with(".safetensors") || (has_pytorch_name(name) && !is_leftover(name)) ||
+        name == kSafetensors.index || name == kPyTorch.index) {
+      return std::nullopt;
+    }
+    if (name.ends_with(".gguf")) models.insert(gguf_parts(name));
+  }
+  if (models.size() != 1) return std::nullopt;
+  return models.begin()->front();
+}
+
 [[noreturn]] void refuse_without_weights(const std::string& folder,
                                          const std::vector<std::string>& names) {
   for (const std::string& name : names) {
@@ -194,8 +210,7 @@ std::string only_weights_file(const std::string& folder, const std::vector<std::
   for (const std::string& name : names) refuse_foreign(name, join_path(folder, name));
   for (const std::string& name : names) {
     if (!name.ends_with(".gguf")) continue;
-    throw Error(ErrorCode::Mismatch,
-                fmt::format("`{}` holds GGUF weights, which are named one by one", folder),
+    throw Error(ErrorCode::Mismatch, fmt::format("`{}` holds several models in GGUF", folder),
                 FilePlace{folder}, fmt::format("name the file: {}", join_path(folder, name)));
   }
   throw Error(ErrorCode::NotFound, fmt::format("there are no weights in `{}`", folder),
@@ -302,19 +317,23 @@ std::unique_ptr<Checkpoint> open_folder(Disk& disk, const std::string& folder) {
                   FilePlace{path});
     }
   }
-  const std::optional<Quantisation> how = find_quantisation(disk, folder, side.config);
-  if (how && !can_dequantise(how->method)) refuse_quantised(*how, folder);
-
-  std::unique_ptr<ShardedSource> source = open_weights_in(disk, folder, names);
-  source->drop_module_prefix();
-  auto decoded = decode(*source, how, side.config, folder);
-
   if (has("generation_config.json")) {
     const std::string path = path_within(disk, folder, "generation_config.json");
     side.generation_config = read_text(disk, path, kMostGenerationConfigBytes);
     refuse_lfs_pointer(*side.generation_config, path);
   }
   side.tokenizer = find_tokenizer_files(disk, folder, names);
+  if (const auto gguf = only_gguf_model(names)) {
+    return open_gguf(
+        disk, folder, path_within(disk, folder, *gguf),
+        {std::move(side.config), std::move(side.generation_config), std::move(side.tokenizer)});
+  }
+  const std::optional<Quantisation> how = find_quantisation(disk, folder, side.config);
+  if (how && !can_dequantise(how->method)) refuse_quantised(*how, folder);
+
+  std::unique_ptr<ShardedSource> source = open_weights_in(disk, folder, names);
+  source->drop_module_prefix();
+  auto decoded = decode(*source, how, side.config, folder);
   return std::make_unique<OpenCheckpoint>(folder, std::move(source), std::move(decoded),
                                           std::move(side));
 }
@@ -334,11 +353,11 @@ std::unique_ptr<Checkpoint> open_file(Disk& disk, const std::string& path) {
     throw Error(ErrorCode::Unsupported, fmt::format("`{}` holds no weights", path), FilePlace{path},
                 "name its folder instead");
   }
+  if (begins_as_gguf(disk, path)) return open_gguf(disk, path, path, {});
   if (const std::size_t count = shard_count_of(name); count > 1) {
     throw Error(ErrorCode::Mismatch, fmt::format("`{}` is one of {} parts of a model", path, count),
                 FilePlace{path}, "name its folder instead");
   }
-  if (begins_as_gguf(disk, path)) return open_gguf(disk, path);
   auto source = std::make_unique<ShardedSource>(disk, std::vector<std::string>{path});
   source->drop_module_prefix();
   auto decoded = decode(*source, std::nullopt, Json(), path);

@@ -9,8 +9,9 @@
 #include <utility>
 
 #include "base/text.h"
-#include "checkpoint/gguf.h"
 #include "checkpoint/gguf_blocks.h"
+#include "checkpoint/gguf_header.h"
+#include "checkpoint/gguf_model.h"
 #include "thorns/error.h"
 
 namespace thorns {

@@ -8,6 +8,7 @@
 #include <span>
 
 #include "base/json.h"
+#include "checkpoint/self_described.h"
 #include "thorns/error.h"
 
 namespace thorns {
@@ -58,7 +59,13 @@ bool has_chat_template(Disk& disk, const Checkpoint& leaf) {
       return true;
     }
   }
-  return false;
+  // A quote within a text would be escaped: only a field looks so.
+  const SelfDescribed* const maker = self_described(leaf);
+  const std::vector<MadeFile> made =
+      maker == nullptr ? std::vector<MadeFile>{} : maker->made_tokenizer();
+  return std::any_of(made.begin(), made.end(), [](const MadeFile& file) {
+    return file.text.find("\"chat_template\":") != std::string::npos;
+  });
 }
 
 std::vector<std::string> folders_of(const std::vector<TokenizerFile>& files) {

@@ -9,6 +9,7 @@
 
 #include "base/disk_resume.h"
 #include "base/text.h"
+#include "checkpoint/self_described.h"
 #include "output/config_files.h"
 #include "output/journal.h"
 #include "output/manifest.h"
@@ -47,6 +48,12 @@ std::vector<SmallFile> small_files(Disk& disk, const Plan& plan, const std::stri
   if (const auto config = config_text(plan)) files.push_back({kConfigFile, *config});
   if (!plan.leaves.empty() && plan.leaves.front()->generation_config()) {
     files.push_back({"generation_config.json", *plan.leaves.front()->generation_config()});
+  }
+  if (plan.has_tokenizer && plan.tokenizer_leaf < plan.leaves.size()) {
+    if (const auto* leaf = self_described(*plan.leaves[plan.tokenizer_leaf])) {
+      for (MadeFile& file : leaf->made_tokenizer())
+        files.push_back({std::move(file.name), std::move(file.text)});
+    }
   }
   if (auto text = new_chat_template(disk, plan)) files.push_back({kChatTemplateFile, *text});
   files.push_back({kCardFile, model_card(disk, plan, name, card)});

@@ -6,6 +6,7 @@
 #include <array>
 
 #include "base/text.h"
+#include "checkpoint/self_described.h"
 
 namespace thorns {
 namespace {
@@ -99,6 +100,13 @@ void compare_kinds(const RecipeLeaf& first, const LeafView& a, const RecipeLeaf&
       fmt::format("tensors of `{}` and `{}` have types that cannot be blended: {}", first.name,
                   second.name, list_text(differing, 4)),
       leaf_place(second));
+}
+
+// GGUF keeps both under one name.
+bool may_be_mistral(const Checkpoint& leaf, const std::string& other) {
+  const SelfDescribed* const itself = self_described(leaf);
+  return itself != nullptr && itself->makes_config() && leaf.model_type() == "llama" &&
+         other == "mistral";
 }
 
 // What training tools put between the components of a name.
@@ -236,6 +244,7 @@ bool same_architecture(const Recipe& recipe, const std::vector<LeafView>& views,
     const std::string type = views[0].source->model_type();
     const std::string other = views[i].source->model_type();
     if (type.empty() || other.empty() || type == other) continue;
+    if (may_be_mistral(*views[0].source, other) || may_be_mistral(*views[i].source, type)) continue;
     same = false;
     problems.emplace_back(
         ErrorCode::Mismatch,

@@ -9,6 +9,7 @@
 #include "adapter/combine.h"
 #include "adapter/refit.h"
 #include "base/text.h"
+#include "checkpoint/self_described.h"
 #include "plan/build.h"
 #include "plan/layout.h"
 #include "plan/match.h"
@@ -37,20 +38,21 @@ void settle(RecipeSettings& settings, const PlanOptions& options) {
   if (!options.vocabulary.empty()) settings.vocabulary = options.vocabulary;
 }
 
-// A single file with a configuration is GGUF: its tokenizer is in the file, and stays there.
-bool keeps_its_tokenizer(const Checkpoint& leaf) {
-  return !leaf.config().is_null() && leaf.files().size() == 1 &&
-         leaf.files().front().path == leaf.path();
+bool has_tokenizer(const Checkpoint& leaf) {
+  const SelfDescribed* const itself = self_described(leaf);
+  return !leaf.tokenizer_files().empty() ||
+         (itself != nullptr && itself->holds_tokenizer() && itself->why_no_tokenizer().empty());
 }
 
 void warn_without_tokenizer(Plan& plan) {
   if (plan.has_tokenizer) return;
   for (std::size_t i = 0; i < plan.leaves.size(); ++i) {
-    if (!keeps_its_tokenizer(*plan.leaves[i])) continue;
+    const SelfDescribed* const leaf = self_described(*plan.leaves[i]);
+    if (leaf == nullptr || !leaf->holds_tokenizer()) continue;
     plan.warnings.push_back(fmt::format(
-        "the output has no tokenizer: the one in the GGUF file `{}` is not read, and no "
-        "other model has one",
-        plan.recipe.leaves[i].name));
+        "the output has no tokenizer: that in the GGUF file of `{}` cannot be read ({}), "
+        "and no other model has one",
+        plan.recipe.leaves[i].name, leaf->why_no_tokenizer()));
     return;
   }
 }
@@ -332,15 +334,14 @@ void choose_tokenizer(Plan& plan, const std::string& wanted, std::vector<Error>&
   for (std::size_t i = 0; i < plan.recipe.leaves.size(); ++i) {
     const RecipeLeaf& leaf = plan.recipe.leaves[i];
     names.push_back(leaf.name);
-    const bool has = !plan.leaves[i]->tokenizer_files().empty();
+    const bool has = has_tokenizer(*plan.leaves[i]);
     if (wanted.empty() ? has && !plan.has_tokenizer : leaf.name == wanted) {
       plan.tokenizer_leaf = i;
       plan.has_tokenizer = has;
       if (!wanted.empty() && !has) {
         problems.emplace_back(
             ErrorCode::NotFound,
-            fmt::format("the tokenizer of `{}` is wanted, but it has no tokenizer files",
-                        leaf.name),
+            fmt::format("the tokenizer of `{}` is wanted, but it has none", leaf.name),
             FilePlace{leaf.path});
       }
       if (!wanted.empty()) return;

@@ -472,6 +472,11 @@ ggml("adapter", "an adapter", f.gguf([f.words("general.type", "adapter"),
 ggml("part", "one of two parts", f.gguf(f.LLAMA + [f.u32("split.count", 2)]))
 HEADLESS = [x for x in f.LLAMA if b"head_count" not in x]
 WHOLE = (f.gguf_tensor("token_embd.weight", [4, 2]), f.gguf_tensor(NORM, [4], offset=32))
+ggml("factors", "rotary factors that no formula gives",
+     f.gguf(f.LLAMA, WHOLE + (f.gguf_tensor("rope_freqs.weight", [2], offset=64),), bytes(96)))
+EXPERTS = f.LLAMA + [f.u32("llama.expert_count", 2), f.u32("llama.expert_used_count", 1)]
+ggml("experts", "a stack of three matrices for two experts",
+     f.gguf(EXPERTS, (f.gguf_tensor("blk.0.ffn_up_exps.weight", [4, 1, 3]),), bytes(64)))
 ggml("no-heads", "no number of heads", f.gguf(HEADLESS, WHOLE, bytes(64)))
 ggml("heads-0", "no heads", f.gguf(HEADLESS + [f.u32("llama.attention.head_count", 0)], WHOLE, bytes(64)))
 ggml("epsilon-nan", "an epsilon that is no number", f.gguf(
