@@ -20,6 +20,7 @@
 #include <utility>
 
 #include "base/descriptors.h"
+#include "base/disk_links.h"
 #include "base/disk_resume.h"
 #include "base/mapping.h"
 #include "thorns/error.h"
@@ -273,7 +274,7 @@ int reserve(int number, std::uint64_t expected) {
   return 0;
 }
 
-class RealDisk : public Disk, public ResumableDisk {
+class RealDisk : public Disk, public ResumableDisk, public LinkingDisk {
  public:
   std::unique_ptr<ReadFile> open(const std::string& path) override {
     return std::make_unique<RealReadFile>(path);
@@ -364,6 +365,10 @@ class RealDisk : public Disk, public ResumableDisk {
     if (::mkdir(path.c_str(), 0755) != 0) fail(errno, "make the folder", path);
   }
 
+  void make_link(const std::string& target, const std::string& path) override {
+    if (::symlink(target.c_str(), path.c_str()) != 0) fail(errno, "make the link", path);
+  }
+
   void rename(const std::string& from, const std::string& to) override {
     if (::rename(from.c_str(), to.c_str()) != 0) fail(errno, "move into place", to);
   }
@@ -429,6 +434,7 @@ std::unique_ptr<FileLock> Disk::lock(const std::string& /*path*/) {
 }
 
 ResumableDisk* resumable(Disk& disk) { return dynamic_cast<ResumableDisk*>(&disk); }
+LinkingDisk* linking(Disk& disk) { return dynamic_cast<LinkingDisk*>(&disk); }
 
 Disk& real_disk() {
   static RealDisk disk;
