@@ -19,6 +19,7 @@ FLOORS = {
     "base": 0,
     "key": 1,
     "checkpoint": 1,
+    "hub": 1,
     "kernel": 1,
     "method": 2,
     "recipe": 3,

@@ -52,6 +52,7 @@ READERS = {
     "json_events": "checkpoint/json_events",
     "recipe": "recipe/recipe_file recipe/binder recipe/blend_options recipe/recipe",
     "key": "key/expression key/lexer key/parser key/printer",
+    "hub": "hub/listing hub/choice",
     "manifest": "output/manifest_reader",
     "journal": "output/journal",
     "json": "base/json",

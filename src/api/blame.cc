@@ -1,6 +1,7 @@
 // thorns::blame: an unknown model measured beside those of a recipe, in one sweep.
 #include "insight/blame.h"
 
+#include "api/repositories.h"
 #include "api/requests.h"
 #include "engine/engine.h"
 #include "thorns/diff.h"
@@ -13,8 +14,8 @@ BlameReport blame(const std::string& model, const MergeOptions& options, Observe
   const std::string key = recipe.key;
   PlanOptions settings = plan_options(options);
   settings.findings = true;
-  const PlanResult made =
-      make_plan(disk, blame_recipe(std::move(recipe), {model, model, model, {}}), settings);
+  const PlanResult made = make_plan(
+      disk, blame_recipe(std::move(recipe), {model, located(disk, model), model, {}}), settings);
   if (!made.problems.empty()) throw Error(made.problems.front());
   BlameSurvey blame(made.plan);
   const std::uint64_t bytes =

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <thread>
 
+#include "api/repositories.h"
 #include "base/text.h"
 #include "base/threads.h"
 #include "checkpoint/checkpoint.h"
@@ -63,8 +64,8 @@ std::size_t threads_within(const DiffOptions& options, std::uint64_t tensors) {
 
 DiffReport diff(const DiffOptions& options, Observer& observer) {
   Disk& disk = real_disk();
-  const auto a = open_checkpoint(disk, options.a);
-  const auto b = open_checkpoint(disk, options.b);
+  const auto a = open_checkpoint(disk, located(disk, options.a));
+  const auto b = open_checkpoint(disk, located(disk, options.b));
   DiffReport report{options.a, options.b, {}, {}, {}, {}, {}, {}, 0, 0};
   const std::vector<Pair> pairs = match(*a, *b, report);
   report.tensors.resize(pairs.size());

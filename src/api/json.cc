@@ -5,6 +5,7 @@
 
 #include "thorns/check.h"
 #include "thorns/diff.h"
+#include "thorns/fetch.h"
 #include "thorns/report.h"
 #include "thorns/thorns.h"
 #include "thorns/verify.h"
@@ -351,6 +352,16 @@ std::string to_json(const BlameReport& report) {
                                      {"whole", explanation_fields(report.whole)},
                                      {"tensors", list_of(report.tensors, explanation_fields)},
                                      {"bytes_read", report.bytes_read}});
+}
+
+std::string to_json(const FetchReport& report) {
+  const auto fields = [](const FetchedRepository& one) {
+    return Json{{"repository", one.repository}, {"commit", one.commit},
+                {"folder", one.folder},         {"files", one.files},
+                {"bytes", one.bytes},           {"bytes_there", one.bytes_there}};
+  };
+  return document("thorns/fetch/1", {{"repositories", list_of(report.repositories, fields)},
+                                     {"seconds", report.seconds}});
 }
 
 std::string to_json(const CheckReport& report) {

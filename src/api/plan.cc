@@ -6,10 +6,12 @@
 #include <map>
 #include <thread>
 
+#include "api/repositories.h"
 #include "api/requests.h"
 #include "output/writer.h"
 #include "plan/memory.h"
 #include "recipe/recipe.h"
+#include "thorns/fetch.h"
 
 namespace thorns {
 namespace {
@@ -161,8 +163,10 @@ void add_needs(Disk& disk, const MergeOptions& options, const Plan& plan, PlanRe
   report.disk_free = disk.free_space(options.output.empty() ? "." : parent_path(options.output));
 }
 
-PlanReport plan(const MergeOptions& options, Observer& observer) {
-  Disk& disk = real_disk();
+namespace {
+
+// How long reading takes is measured only where `local`: what the network gives nobody knows.
+PlanReport plan_on(Disk& disk, bool local, const MergeOptions& options, Observer& observer) {
   PlanResult made = make_plan(disk, bind(disk, options), plan_options(options));
   PlanReport report = describe(made.plan);
   for (const std::string& warning : report.warnings) observer.warning(warning);
@@ -173,7 +177,7 @@ PlanReport plan(const MergeOptions& options, Observer& observer) {
   } catch (const Error& error) {
     report.problems.push_back(error);
   }
-  if (report.problems.empty()) {
+  if (report.problems.empty() && local) {
     if (const auto rate = measure_reading(made.plan)) {
       report.seconds = static_cast<double>(report.bytes_in + report.bytes_out) / *rate;
     }
@@ -181,11 +185,31 @@ PlanReport plan(const MergeOptions& options, Observer& observer) {
   return report;
 }
 
-std::string explain(const MergeOptions& options, const std::string& tensor) {
-  Disk& disk = real_disk();
+std::string explain_on(Disk& disk, const MergeOptions& options, const std::string& tensor) {
   const PlanResult made = make_plan(disk, bind(disk, options), plan_options(options));
   if (!made.problems.empty()) throw Error(made.problems.front());
   return explain(made.plan, tensor);
+}
+
+}  // namespace
+
+PlanReport plan(const MergeOptions& options, Observer& observer) {
+  return plan_on(real_disk(), true, options, observer);
+}
+
+PlanReport plan_at_hub(const MergeOptions& options, Observer& observer) {
+  RemoteInputs inputs(observer);
+  return plan_on(inputs.disk(), false, options, observer);
+}
+
+std::string explain(const MergeOptions& options, const std::string& tensor) {
+  return explain_on(real_disk(), options, tensor);
+}
+
+std::string explain_at_hub(const MergeOptions& options, const std::string& tensor) {
+  Observer silent;
+  RemoteInputs inputs(silent);
+  return explain_on(inputs.disk(), options, tensor);
 }
 
 }  // namespace thorns

@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <string_view>
 
+#include "api/repositories.h"
 #include "base/disk.h"
+#include "hub/repository.h"
 #include "output/manifest_reader.h"
 #include "report/anatomy.h"
 #include "report/missing.h"
@@ -28,9 +30,10 @@ bool is_page(const ReadFile& file) {
 
 Report report(const ReportOptions& options, Observer& observer) {
   Disk& disk = real_disk();
-  Manifest manifest = read_manifest(disk, options.folder);
+  const std::string folder = located(disk, options.folder);
+  Manifest manifest = read_manifest(disk, folder);
   if (!options.no_weights) {
-    measure_missing(disk, options.folder, options.threads, manifest, observer);
+    measure_missing(disk, folder, options.threads, manifest, observer);
   }
   return anatomy(manifest, base_name(disk.canonical(options.folder)));
 }
@@ -38,6 +41,8 @@ Report report(const ReportOptions& options, Observer& observer) {
 std::string page_path(const std::string& folder) {
   const std::string name = base_name(folder);
   const bool named = !name.empty() && name != "." && name != ".." && name != "/";
+  // Of a repository in the Hub's cache the page comes to where thorns runs.
+  if (!real_disk().exists(folder) && parse_repository(folder)) return name + ".html";
   const std::string path = named ? folder : real_disk().canonical(folder);
   return path.substr(0, path.find_last_not_of('/') + 1) + ".html";
 }

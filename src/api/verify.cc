@@ -9,8 +9,10 @@
 #include <set>
 #include <utility>
 
+#include "api/repositories.h"
 #include "api/requests.h"
 #include "base/hash.h"
+#include "base/path_within.h"
 #include "base/text.h"
 #include "checkpoint/weights_file.h"
 #include "engine/engine.h"
@@ -52,12 +54,12 @@ class Verifier {
   Verifier(Disk& disk, const VerifyOptions& options, Observer& observer)
       : disk_(disk),
         options_(options),
-        folder_(options.folder),
+        folder_(located(disk, options.folder)),
         observer_(observer),
         manifest_(read_manifest(disk, folder_)) {}
 
   VerifyReport run() {
-    report_.folder = folder_;
+    report_.folder = options_.folder;
     report_.key = manifest_.key;
     report_.files = manifest_.files.size();
     report_.tensors = manifest_.tensors.size();
@@ -90,8 +92,10 @@ class Verifier {
   void check_file(const ManifestFile& listed) {
     const std::string path = join_path(folder_, listed.name);
     if (!disk_.exists(path)) return complain(listed.name, "", "is missing");
-    // A link out of the folder would have bytes vouched for that are not in it.
-    if (!disk_.canonical(path).starts_with(disk_.canonical(folder_) + "/")) {
+    try {
+      path_within(disk_, folder_, listed.name);
+    } catch (const Error&) {
+      // Bytes would be vouched for that are not in the folder.
       return complain(listed.name, "", "is a link to a file outside of the folder");
     }
     const auto file = disk_.open(path);
@@ -264,7 +268,7 @@ class Verifier {
 
   Disk& disk_;
   const VerifyOptions& options_;
-  const std::string& folder_;
+  std::string folder_;  // of the files; options_.folder is how the caller called it
   Observer& observer_;
   Manifest manifest_;
   Progress now_;

@@ -260,6 +260,10 @@ std::unique_ptr<VerbParser> plan_parser() {
   OptionTable table(parser->app);
   table.group("Recipe");
   declare_inputs(table, options);
+  table.flag("--remote",
+             "Read the headers of repositories that are not in the Hub cache at the Hub, a few "
+             "kilobytes of each. Default: they are an error.",
+             arguments->remote);
   table.group("Result");
   table.once("-o,--output", "DIR",
              "The folder that merge would make: checked for what is there already and for free "
@@ -444,6 +448,38 @@ std::unique_ptr<VerbParser> verify_parser() {
   return parser;
 }
 
+std::unique_ptr<VerbParser> fetch_parser() {
+  auto parser = std::make_unique<VerbParser>("fetch");
+  auto arguments = std::make_shared<FetchArguments>();
+  FetchOptions& options = arguments->options;
+  OptionTable table(parser->app);
+  table.group("Repositories");
+  table.positionals("REPO",
+                    "owner/repo, or owner/repo@revision with a branch, a tag or a commit. "
+                    "Repeatable.",
+                    options.repositories);
+  table.repeated("--include", "PATTERN",
+                 "Fetch the files whose name matches this, and no others; * stands for any "
+                 "characters. Repeatable. Default: what a merge needs, which is the weights in one "
+                 "format, configuration, tokenizer, card and license.",
+                 [&options](const std::string& value) { options.include.push_back(value); });
+  table.group("Talk");
+  declare_volume(table, arguments->talk);
+  table.once(
+      "--progress", kProgressModes,
+      "The progress line on standard error, as in merge. Default: auto.",
+      [arguments](const std::string& value) { arguments->talk.progress = progress_value(value); });
+  declare_json(table, arguments->talk);
+  parser->finish = [arguments]() -> Command {
+    if (arguments->options.repositories.empty()) {
+      refuse("fetch needs a repository", "for example: thorns fetch owner/repo");
+    }
+    refuse_both_volumes(arguments->talk);
+    return *arguments;
+  };
+  return parser;
+}
+
 std::unique_ptr<VerbParser> key_parser() {
   auto parser = std::make_unique<VerbParser>("key");
   auto arguments = std::make_shared<KeyArguments>();
@@ -534,6 +570,8 @@ const std::vector<Verb>& verbs() {
         "Opens headers only and writes nothing. Exit code 1 or 2 where merge would refuse.",
         "  What would this merge need, and would it work?\n"
         "    thorns plan \"{A+B[Lora]}\" --path models --path loras -o AB\n\n"
+        "  The same for models that are not on this machine yet:\n"
+        "    thorns plan \"{owner/one+owner/two}\" --remote\n\n"
         "  How is one tensor made?\n"
         "    thorns plan \"{A+B}\" --path models \\\n"
         "           --explain model.layers.0.mlp.up_proj.weight\n"},
@@ -586,6 +624,17 @@ const std::vector<Verb>& verbs() {
         "  The same for 20 tensors:\n"
         "    thorns verify path/to/merge --path models --path loras --sample 20\n"},
        verify_parser},
+      {"fetch",
+       {"fetch REPO...", "bring repositories of the Hub into the local cache",
+        "Bring repositories of the Hugging Face Hub into the local cache, the one of "
+        "huggingface_hub, where every other verb finds them by name. Sizes and hashes are checked, "
+        "and what was interrupted is gone on with. A token is taken from HF_TOKEN or where "
+        "`hf auth login` puts it.",
+        "  thorns fetch NousResearch/Nous-Hermes-Llama2-13b\n"
+        "  thorns merge \"{NousResearch/Nous-Hermes-Llama2-13b+B}\" -m B=path/to/b -o AB\n\n"
+        "  One file of a repository that has many:\n"
+        "    thorns fetch owner/repo@v1 --include \"*Q8_0.gguf\"\n"},
+       fetch_parser},
       {"key",
        {"key KEY", "read a key back: its tree, canonical form and legend",
         "Read an ensemble key back: the tree of what it builds, its canonical form, and what its "

@@ -9,6 +9,7 @@
 #include "cli/terminal.h"
 #include "thorns/check.h"
 #include "thorns/diff.h"
+#include "thorns/fetch.h"
 #include "thorns/report.h"
 #include "thorns/thorns.h"
 #include "thorns/verify.h"
@@ -22,6 +23,7 @@ struct MergeArguments {
 struct PlanArguments {
   MergeOptions options;
   std::string explain;  // a tensor's name; empty: the whole plan
+  bool remote = false;  // look at the Hub, too
   Talk talk;
 };
 struct CheckArguments {
@@ -43,6 +45,10 @@ struct VerifyArguments {
   VerifyOptions options;
   Talk talk;
 };
+struct FetchArguments {
+  FetchOptions options;
+  Talk talk;
+};
 struct KeyArguments {
   std::string key;    // or "-"
   bool draw = false;  // the tree with its shares
@@ -59,9 +65,9 @@ struct ShowText {  // help, version
   std::string text;
 };
 
-using Command =
-    std::variant<MergeArguments, PlanArguments, CheckArguments, DiffArguments, ReportArguments,
-                 VerifyArguments, KeyArguments, MethodsArguments, CompletionArguments, ShowText>;
+using Command = std::variant<MergeArguments, PlanArguments, CheckArguments, DiffArguments,
+                             ReportArguments, VerifyArguments, FetchArguments, KeyArguments,
+                             MethodsArguments, CompletionArguments, ShowText>;
 
 // `arguments` without the program's name; `thorns_path` is the value of THORNS_PATH. Throws
 // BadUsage.

@@ -91,7 +91,7 @@ TEST(CliArguments, BadUsageNamesWhatAndWhatToDo) {
   };
   const std::vector<Case> cases = {
       {{},
-       "expected a verb: merge, plan, check, diff, report, verify, key, methods",
+       "expected a verb: merge, plan, check, diff, report, verify, fetch, key, methods",
        "thorns --help"},
       {{"mrege"}, "unknown verb `mrege`", "did you mean `merge`?"},
       {{"inspect"}, "unknown verb `inspect`", "thorns --help"},

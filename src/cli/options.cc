@@ -74,6 +74,11 @@ void OptionTable::positional(const std::string& name, const std::string& help,
       ->group(heading_);
 }
 
+void OptionTable::positionals(const std::string& name, const std::string& help,
+                              std::vector<std::string>& target) {
+  app_.add_option(name, target, help)->group(heading_);
+}
+
 CLI::Option* OptionTable::add(const std::string& names, const std::string& value,
                               const std::string& help, CLI::callback_t callback) {
   return app_.add_option(names, std::move(callback), help)

@@ -19,6 +19,9 @@ class OptionTable {
   // The heading in the help under which the next options stand.
   void group(const std::string& heading) { heading_ = heading; }
   void positional(const std::string& name, const std::string& help, std::string& target);
+  // All words that are no options, one or more.
+  void positionals(const std::string& name, const std::string& help,
+                   std::vector<std::string>& target);
   // `names` as CLI11 takes them: "-o,--output". BadUsage where it is given twice.
   CLI::Option* once(const std::string& names, const std::string& value, const std::string& help,
                     Setter set);

@@ -11,7 +11,8 @@ int run_plan(const PlanArguments& arguments, Console& console) {
   MergeOptions options = arguments.options;
   if (options.recipe == "-") options.standard_input = read_standard_input(kLongestInput);
   if (!arguments.explain.empty()) {
-    std::string text = explain(options, arguments.explain);
+    std::string text = arguments.remote ? explain_at_hub(options, arguments.explain)
+                                        : explain(options, arguments.explain);
     if (!text.ends_with('\n')) text += '\n';
     return answer(console, printable(text));
   }
@@ -20,7 +21,7 @@ int run_plan(const PlanArguments& arguments, Console& console) {
   std::vector<std::string> untold;
   {
     TerminalObserver observer(console.err, arguments.talk, "", steady_seconds, stop_requested());
-    report = plan(options, observer);
+    report = arguments.remote ? plan_at_hub(options, observer) : plan(options, observer);
     untold = observer.untold(report.warnings);
   }
   if (stop_requested()) throw Error(ErrorCode::Cancelled, "interrupted");

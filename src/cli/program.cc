@@ -19,6 +19,7 @@ struct RunVerb {
   int operator()(const DiffArguments& arguments) const { return run_diff(arguments, console); }
   int operator()(const ReportArguments& arguments) const { return run_report(arguments, console); }
   int operator()(const VerifyArguments& arguments) const { return run_verify(arguments, console); }
+  int operator()(const FetchArguments& arguments) const { return run_fetch(arguments, console); }
   int operator()(const KeyArguments& arguments) const { return run_key(arguments, console); }
   int operator()(const MethodsArguments& arguments) const {
     return run_methods(arguments, console);

@@ -152,6 +152,16 @@ std::string started_line(const Started& job, const std::string& name, std::size_
   return shorten(title, std::max(kLeastTitle, room)) + facts;
 }
 
+std::string fetch_line(const FetchStarted& job) {
+  const std::string there =
+      job.bytes_there == 0 ? ""
+      : job.bytes_there == job.bytes
+          ? ", all there"
+          : fmt::format(", of which {} are there", human_bytes(job.bytes_there));
+  return fmt::format("{}: {}, {}{}", printable_line(job.repository), count_text(job.files, "file"),
+                     human_bytes(job.bytes), there);
+}
+
 std::string count_text(std::uint64_t count, const std::string& noun) {
   return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
 }

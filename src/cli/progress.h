@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "thorns/fetch.h"
 #include "thorns/observer.h"
 
 namespace thorns::cli {
@@ -48,6 +49,9 @@ std::string progress_report(const Progress& now, const Pace& pace);
 // "13B-Thorns from 5 models, 3 adapters: 130.2 GB in, 26.0 GB out, 498.0 MB memory": the recipe's
 // title, else `name`, else the key, shortened so that the line has at most `width` columns.
 std::string started_line(const Started& job, const std::string& name, std::size_t width);
+
+// "owner/repo: 12 files, 26.0 GB, of which 2.1 GB are there"
+std::string fetch_line(const FetchStarted& job);
 
 // "1 model", "5 models"
 std::string count_text(std::uint64_t count, const std::string& noun);

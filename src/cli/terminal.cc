@@ -187,6 +187,13 @@ void TerminalObserver::started(const Started& job) {
   }
 }
 
+void TerminalObserver::fetch_started(const FetchStarted& job) {
+  pace_ = {};
+  if (quiet_) return;
+  erase();
+  err_.write(fetch_line(job) + "\n");
+}
+
 void TerminalObserver::warning(const std::string& message) {
   erase();
   tell_warning(err_, message);

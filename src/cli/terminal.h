@@ -12,7 +12,7 @@
 
 #include "cli/progress.h"
 #include "thorns/error.h"
-#include "thorns/observer.h"
+#include "thorns/fetch.h"
 
 namespace thorns::cli {
 
@@ -90,7 +90,7 @@ struct Talk {
 // Tells on `err` what a merge does: a line at its start, then either one line that is drawn over,
 // at most ten times a second, or a line every ten seconds. `cancelled` is thread-safe, the rest is
 // called by one thread. The line is gone when this is destroyed.
-class TerminalObserver final : public Observer {
+class TerminalObserver final : public FetchObserver {
  public:
   using Clock = std::function<double()>;  // seconds, never going back
   // `name`: what is made, for recipes without a title.
@@ -101,6 +101,7 @@ class TerminalObserver final : public Observer {
   TerminalObserver& operator=(const TerminalObserver&) = delete;
 
   void started(const Started& job) override;
+  void fetch_started(const FetchStarted& job) override;
   void warning(const std::string& message) override;
   void progress(const Progress& now) override;
   bool cancelled() override { return stop_; }

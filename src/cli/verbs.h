@@ -13,6 +13,7 @@ int run_check(const CheckArguments& arguments, Console& console);
 int run_diff(const DiffArguments& arguments, Console& console);
 int run_report(const ReportArguments& arguments, Console& console);
 int run_verify(const VerifyArguments& arguments, Console& console);
+int run_fetch(const FetchArguments& arguments, Console& console);
 int run_key(const KeyArguments& arguments, Console& console);
 int run_methods(const MethodsArguments& arguments, Console& console);
 int run_completion(const CompletionArguments& arguments, Console& console);

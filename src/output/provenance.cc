@@ -4,25 +4,10 @@
 #include <string_view>
 
 #include "base/disk.h"
+#include "hub/repository.h"
 
 namespace thorns {
 namespace {
-
-// The Hub's own bound on the length of a repository id.
-constexpr std::size_t kLongestId = 96;
-
-bool is_alphanumeric(char c) {
-  return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
-
-// An owner or a repository name, by the Hub's rules.
-bool is_hub_name(std::string_view name) {
-  return !name.empty() && is_alphanumeric(name.front()) && name.back() != '.' &&
-         name.back() != '-' && name.find("..") == std::string_view::npos &&
-         name.find("--") == std::string_view::npos && !name.ends_with(".git") &&
-         std::all_of(name.begin(), name.end(),
-                     [](char c) { return is_alphanumeric(c) || c == '.' || c == '_' || c == '-'; });
-}
 
 bool is_absolute(const std::string& path) { return path.starts_with('/'); }
 
@@ -39,14 +24,9 @@ std::string published_where(const std::string& where, const std::string& path) {
 
 std::optional<std::string> hub_id(const std::string& where, const std::string& path) {
   if (path == where || path.ends_with("/" + where)) return std::nullopt;
-  const std::string id = where.substr(0, where.find('@'));
-  const std::size_t slash = id.find('/');
-  if (slash == std::string::npos || id.size() > kLongestId) return std::nullopt;
-  if (!is_hub_name(std::string_view(id).substr(0, slash)) ||
-      !is_hub_name(std::string_view(id).substr(slash + 1))) {
-    return std::nullopt;
-  }
-  return id;
+  const auto repository = parse_repository(where);
+  if (!repository) return std::nullopt;
+  return repository->id;
 }
 
 std::string architecture_of(const Json& config) {

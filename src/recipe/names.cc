@@ -8,6 +8,9 @@
 #include <set>
 
 #include "base/text.h"
+#include "hub/cache.h"
+#include "hub/environment.h"
+#include "hub/repository.h"
 
 namespace thorns {
 namespace {
@@ -44,21 +47,6 @@ bool looks_like_path(const std::string& name) {
   return name.find('/') != std::string::npos || name.starts_with('.') || name.starts_with('~');
 }
 
-// owner/repo or owner/repo@revision.
-bool looks_like_repository(const std::string& where) {
-  const std::string name = where.substr(0, where.find('@'));
-  const std::size_t slash = name.find('/');
-  if (slash == std::string::npos || slash == 0 || slash + 1 == name.size()) return false;
-  if (name.front() == '.' || name.front() == '~') return false;
-  return std::all_of(name.begin(), name.end(),
-                     [&](char c) {
-                       return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-                              (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-' ||
-                              c == '/';
-                     }) &&
-         name.find('/', slash + 1) == std::string::npos;
-}
-
 // The path of what a user wrote, relative to `folder`.
 std::string located(const std::string& where, const std::string& folder) {
   if (where.starts_with("~/")) {
@@ -68,10 +56,6 @@ std::string located(const std::string& where, const std::string& folder) {
   }
   return where.starts_with('/') ? where : join_path(folder, where);
 }
-
-constexpr const char* kHubHint =
-    "download it and give the folder, with --model NAME=FOLDER, --adapter NAME=FOLDER or in the "
-    "recipe file";
 
 }  // namespace
 
@@ -103,7 +87,8 @@ Found Names::find(NameKind kind, const std::string& name, const KeySpan& span,
                   const std::string& context) {
   const Mention mention{kind, name, span, context};
   Found found;
-  if (find_bound(mention, found) || find_on_paths(mention, found) || find_itself(mention, found)) {
+  if (find_bound(mention, found) || find_on_paths(mention, found) || find_itself(mention, found) ||
+      find_in_hub(mention, found)) {
     return found;
   }
   fail_unknown(mention);
@@ -147,23 +132,30 @@ bool Names::holds_adapter(const std::string& folder) {
 // A binding's value as a path. Any folder may hold a model, config.json or not.
 Found Names::follow(const Mention& mention, const std::string& where, const std::string& folder,
                     const Where& place) {
-  const std::string path = located(where, folder);
+  std::string path = located(where, folder);
+  std::string told = where;
   const std::string subject =
       fmt::format("{} `{}` is bound to `{}`, which", word(mention.kind), mention.name, where);
-  const Look seen = look(path);
+  Look seen = look(path);
   const bool is_adapter = mention.kind == NameKind::Adapter;
-  if (!seen.exists) {
-    if (looks_like_repository(where)) {
-      throw Error(ErrorCode::NotFound,
-                  subject + " is no folder here; repositories of the Hub cannot be read yet", place,
-                  kHubHint);
+  if (const auto repository = parse_repository(where); repository && !seen.exists) {
+    try {
+      path = snapshot_folder(disk_, hub_cache_folder(), *repository);
+    } catch (const Error& error) {
+      throw Error(error.code(),
+                  fmt::format("{} `{}`: {}", word(mention.kind), mention.name, error.message()),
+                  place, error.hint());
     }
+    told = repository->text();
+    seen = look(path);
+  }
+  if (!seen.exists) {
     throw Error(ErrorCode::NotFound, subject + " does not exist", place,
                 path == where ? "check the path" : fmt::format("the full path is `{}`", path));
   }
   const bool fits = is_adapter ? seen.adapter || (seen.folder && !seen.model && holds_adapter(path))
                                : seen.model || (seen.folder && !seen.adapter);
-  if (fits) return {path, where};
+  if (fits) return {path, told};
   if (is_adapter) {
     throw Error(ErrorCode::BadRecipe,
                 subject + (seen.model ? " is a model, not an adapter"
@@ -265,6 +257,30 @@ bool Names::find_itself(const Mention& mention, Found& found) {
   return fits;
 }
 
+// Where `name` lies in the Hub's cache; empty where it names no repository or one that is not
+// whole.
+std::string Names::in_hub(const std::string& name) {
+  const auto repository = parse_repository(name);
+  if (!repository) return {};
+  try {
+    return snapshot_folder(disk_, hub_cache_folder(), *repository);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::NotFound) throw;
+    return {};
+  }
+}
+
+bool Names::find_in_hub(const Mention& mention, Found& found) {
+  const std::string path = in_hub(mention.name);
+  if (path.empty()) return false;
+  const Look seen = look(path);
+  const bool fits = mention.kind == NameKind::Adapter
+                        ? seen.adapter || (!seen.model && holds_adapter(path))
+                        : seen.model || !seen.adapter;
+  if (fits) found = {path, parse_repository(mention.name)->text()};
+  return fits;
+}
+
 bool Names::known_as(NameKind kind, const std::string& name) {
   const bool is_model = kind == NameKind::Model;
   const auto has = [&](const auto& list) {
@@ -273,8 +289,12 @@ bool Names::known_as(NameKind kind, const std::string& name) {
   if (file_ != nullptr && (has(is_model ? file_->models : file_->adapters))) return true;
   if (has(is_model ? bindings_.models : bindings_.adapters)) return true;
   if (!on_paths(kind, name).empty()) return true;
-  const Look itself = look(located(name, folder_));
-  return is_model ? itself.model : itself.adapter;
+  const auto holds = [&](const std::string& path) {
+    const Look at = look(path);
+    return is_model ? at.model : at.adapter;
+  };
+  const std::string cached = in_hub(name);
+  return holds(located(name, folder_)) || (!cached.empty() && holds(cached));
 }
 
 // All names of this kind that a user may have meant.
@@ -331,11 +351,12 @@ void Names::fail_unknown(const Mention& mention) {
                  is_model ? "a model is a folder with config.json, or one file of weights"
                           : "an adapter is a folder with adapter_config.json");
   }
-  if (looks_like_repository(name)) {
-    mention.fail(
-        ErrorCode::NotFound,
-        fmt::format("`{}` is no folder here, and repositories of the Hub cannot be read yet", name),
-        kHubHint);
+  if (const auto repository = parse_repository(name)) {
+    try {
+      snapshot_folder(disk_, hub_cache_folder(), *repository);
+    } catch (const Error& error) {
+      mention.fail(error.code(), error.message(), error.hint());
+    }
   }
   if (looks_like_path(name)) {
     mention.fail(ErrorCode::NotFound, fmt::format("there is no {} at `{}`", word(kind), name),

@@ -1,4 +1,5 @@
-// Where the names of a key lead: folders and files, found level by level. Private to recipe/.
+// Where the names of a key lead: folders and files, found level by level, the Hub's cache last.
+// Private to recipe/.
 #pragma once
 
 #include <map>
@@ -52,6 +53,8 @@ class Names {
   bool find_itself(const Mention& mention, Found& found);
   std::vector<std::string> on_paths(NameKind kind, const std::string& name);
   const std::vector<std::string>& entries_of(const std::string& folder);
+  std::string in_hub(const std::string& name);
+  bool find_in_hub(const Mention& mention, Found& found);
   bool known_as(NameKind kind, const std::string& name);
   std::vector<std::string> candidates(NameKind kind);
   [[noreturn]] void fail_unknown(const Mention& mention);

@@ -276,8 +276,9 @@ const ErrorCase kErrorCases[] = {
      ""},
     {"A[models/Chronos]", ErrorCode::BadRecipe, "models/Chronos", "is a model, not an adapter", ""},
     {"{A+NousResearch/Nous-Hermes@main}", ErrorCode::NotFound, "NousResearch/Nous-Hermes@main",
-     "repositories of the Hub cannot be read yet", "download it"},
-    {"A[owner/lora]", ErrorCode::NotFound, "owner/lora", "cannot be read yet", ""},
+     "`NousResearch/Nous-Hermes` is no folder here, and not in the Hub cache",
+     "thorns fetch NousResearch/Nous-Hermes"},
+    {"A[owner/lora]", ErrorCode::NotFound, "owner/lora", "not in the Hub cache", ""},
     {"{A+./nowhere}", ErrorCode::NotFound, "./nowhere", "there is no model at `./nowhere`", ""},
     {"{A+/no/where/at/all}", ErrorCode::NotFound, "/no/where/at/all", "there is no model at", ""},
     {"{A+../models}", ErrorCode::NotFound, "../models", "there is no model at", ""},
@@ -320,6 +321,33 @@ TEST_F(RecipeTest, LookupGoesLevelByLevel) {
   EXPECT_EQ(bind("A").leaves[0].path, "bound/A");
   EXPECT_EQ(bind_text("models: {A: own/A}\nkey: A\n").leaves[0].path, "own/A");
   EXPECT_EQ(bind_text("key: A\n").leaves[0].path, "bound/A");
+}
+
+TEST_F(RecipeTest, TheHubsCacheIsTheLastPlace) {
+  const std::string commit(40, 'c');
+  const auto add = [&](const std::string& folder, const std::string& config) {
+    disk_.add_file("hub/" + folder + "/refs/main", commit);
+    disk_.add_file("hub/" + folder + "/snapshots/" + commit + "/" + config, "{}");
+    disk_.add_file("hub/" + folder + "/snapshots/" + commit + "/x.safetensors");
+    return "hub/" + folder + "/snapshots/" + commit;
+  };
+  const std::string model = add("models--o--model", "config.json");
+  const std::string lora = add("models--o--lora", "adapter_config.json");
+  ASSERT_EQ(::setenv("HF_HUB_CACHE", "hub", 1), 0);
+  EXPECT_EQ(bind("o/model").leaves[0].path, model);
+  EXPECT_EQ(bind("\"o/model@main\"").leaves[0].path, model);
+  EXPECT_EQ(bind("models--o--model").leaves[0].path, model);
+  EXPECT_EQ(bind("models--o--model").leaves[0].where, "o/model");
+  EXPECT_EQ(bind("A[o/lora]").adapters[0].path, lora);
+  EXPECT_EQ(bind_text("models: {M: o/model}\nkey: \"M[o/lora]\"\n").leaves[0].where, "o/model");
+  bindings_.models = {{"N", "o/model@" + commit}};
+  EXPECT_EQ(bind("N").leaves[0].path, model);
+  EXPECT_EQ(bind("N").leaves[0].where, "o/model@" + commit);
+  expect_error(refused("o/lora"), ErrorCode::BadRecipe, "`o/lora` is an adapter, not a model");
+  expect_error(refused("A[o/model]"), ErrorCode::BadRecipe, "`o/model` is a model, not an adapter");
+  disk_.add_model("o/model");
+  EXPECT_EQ(bind("o/model").leaves[0].path, "o/model");
+  ::unsetenv("HF_HUB_CACHE");
 }
 
 TEST_F(RecipeTest, NamesOfModelsAndAdaptersAreSeparate) {
@@ -390,8 +418,9 @@ TEST_F(RecipeTest, BindingsThatLeadNowhereAreNamed) {
   expect_error(refused("M"), ErrorCode::NotFound,
                "model `M` is bound to `gone`, which does not exist");
   expect_error(refused("A[M]"), ErrorCode::NotFound, "adapter `M` is bound to `gone`");
-  expect_error(refused("R"), ErrorCode::NotFound, "repositories of the Hub cannot be read yet",
-               "download it");
+  expect_error(refused("R"), ErrorCode::NotFound,
+               "model `R`: `owner/repo@v1` is no folder here, and not in the Hub cache",
+               "thorns fetch owner/repo@v1");
   expect_error(refused("L"), ErrorCode::BadRecipe, "which is an adapter, not a model");
   expect_error(refused("F"), ErrorCode::BadRecipe, "which is no model");
   expect_error(refused("C[A]"), ErrorCode::BadRecipe, "which is a model, not an adapter");

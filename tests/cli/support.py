@@ -263,8 +263,11 @@ def clean_environment(**extra):
     environment = {
         key: value
         for key, value in os.environ.items()
-        if key not in ("NO_COLOR", "COLUMNS", "THORNS_PATH")
+        if key not in ("NO_COLOR", "COLUMNS", "THORNS_PATH", "XDG_CACHE_HOME", "TRANSFORMERS_OFFLINE")
+        and not key.startswith(("HF_", "HUGGING"))
+        and not key.lower().endswith("_proxy")
     }
+    environment["HF_HOME"] = "no-such-folder"
     environment["TERM"] = "xterm"
     environment.update(extra)
     return environment

@@ -51,7 +51,7 @@ class Usage(support.CliTest):
 
     def test_help_lists_what_is_built(self):
         text = self.run_thorns("--help").out
-        for verb in ("merge", "plan", "check", "diff", "report", "verify", "key", "methods", "completion"):
+        for verb in ("merge", "plan", "check", "diff", "report", "verify", "fetch", "key", "methods", "completion"):
             self.assertIn("  %s " % verb, text)
             self.assert_code(self.run_thorns(verb, "--help"), 0)
 
