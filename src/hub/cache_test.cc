@@ -54,6 +54,10 @@ TEST(Repository, IsOwnerRepoAndRevision) {
     EXPECT_EQ(read(text), "") << text;
   }
   EXPECT_EQ(read(("a/" + std::string(100, 'b')).c_str()), "");
+  EXPECT_EQ(snapshot_commit("/hub/models--o--r/snapshots/" + kCommit), kCommit);
+  EXPECT_EQ(snapshot_commit("/hub/snapshots/" + kCommit + "/x"), "");
+  EXPECT_EQ(snapshot_commit("/hub/snapshots/main"), "");
+  EXPECT_EQ(snapshot_commit(kCommit), "");
   EXPECT_EQ(parse_repository("owner/repo@main")->text(), "owner/repo");
   EXPECT_EQ(parse_repository("models--owner--repo@v1")->text(), "owner/repo@v1");
   EXPECT_EQ(parse_repository("owner/repo")->folder(), "models--owner--repo");

@@ -94,6 +94,32 @@ std::vector<HubFile> top_files(const HubListing& listing,
       fmt::format("name it: thorns fetch {} --include {}", repository.text(), files.front().name));
 }
 
+// What the parts of one GGUF model share of their names ("a" of "a-00001-of-00003.gguf"); the whole
+// name of a file that is no part.
+std::string whole_of(const std::string& name) {
+  constexpr std::string_view kPart = "-00001-of-00003.gguf";
+  if (name.size() <= kPart.size()) return name;
+  const std::size_t stem = name.size() - kPart.size();
+  for (std::size_t i = 0; i < kPart.size(); ++i) {
+    const char c = name[stem + i];
+    const bool digit = kPart[i] >= '0' && kPart[i] <= '9';
+    if (digit ? c < '0' || c > '9' : c != kPart[i]) return name;
+  }
+  return name.substr(0, stem);
+}
+
+// The one GGUF model, in however many parts. False: there is none.
+bool choose_gguf(const Repository& repository, const HubListing& listing, HubChoice& choice) {
+  const std::vector<HubFile> found = top_files(listing, {".gguf"});
+  if (found.empty()) return false;
+  const bool one = std::all_of(found.begin(), found.end(), [&](const HubFile& file) {
+    return whole_of(file.name) == whole_of(found.front().name);
+  });
+  if (!one) refuse_several(repository, found);
+  choice.files.insert(choice.files.end(), found.begin(), found.end());
+  return true;
+}
+
 // Adds the weights of a model. False: there are none.
 bool choose_weights(const Repository& repository, const HubListing& listing, HubChoice& choice) {
   for (const Format& format : formats()) {
@@ -156,18 +182,14 @@ HubChoice choose_files(const Repository& repository, const HubListing& listing) 
   std::copy_if(listing.files.begin(), listing.files.end(), std::back_inserter(choice.files),
                [](const HubFile& file) { return is_side_file(file.name); });
   const bool adapter = choose_adapter(listing, choice);
-  if (!choose_weights(repository, listing, choice) && !adapter) {
-    const std::vector<HubFile> found = top_files(listing, {".gguf"});
-    if (found.size() > 1) refuse_several(repository, found);
-    if (found.empty()) {
-      throw Error(ErrorCode::Unsupported,
-                  fmt::format("`{}` has no weights that thorns reads among its {} files",
-                              repository.text(), listing.files.size()),
-                  {},
-                  "safetensors, PyTorch files and GGUF are read; other files are fetched with "
-                  "--include PATTERN");
-    }
-    choice.files.push_back(found.front());
+  if (!choose_weights(repository, listing, choice) && !adapter &&
+      !choose_gguf(repository, listing, choice)) {
+    throw Error(ErrorCode::Unsupported,
+                fmt::format("`{}` has no weights that thorns reads among its {} files",
+                            repository.text(), listing.files.size()),
+                {},
+                "safetensors, PyTorch files and GGUF are read; other files are fetched with "
+                "--include PATTERN");
   }
   std::sort(choice.files.begin(), choice.files.end(),
             [](const HubFile& a, const HubFile& b) { return a.name < b.name; });

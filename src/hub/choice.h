@@ -18,8 +18,9 @@ struct HubChoice {
 
 // Configuration, tokenizer, licence and card; of the weights one format, safetensors before PyTorch
 // before GGUF: an index, or a whole file. An adapter's own, too. What other programs need (ONNX,
-// TensorFlow, Flax, `original/`, `consolidated`) and further precisions are left out. Throws
-// Unsupported where there is nothing that thorns reads, or several files of which one is meant.
+// TensorFlow, Flax, `original/`, `consolidated`) and further precisions are left out. GGUF may be
+// in parts. Throws Unsupported where there is nothing that thorns reads, or several files of which
+// one is meant.
 HubChoice choose_files(const Repository& repository, const HubListing& listing);
 
 // The files whose name, or last component, matches one of the patterns; `*` stands for any

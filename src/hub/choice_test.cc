@@ -48,6 +48,10 @@ TEST(Choice, RefusesToGuess) {
                }),
                ErrorCode::Unsupported, "2 files of weights", "--include a.safetensors");
   expect_error(error_of([] {
+                 chosen({"x-00001-of-00002.gguf", "y-00001-of-00002.gguf"});
+               }),
+               ErrorCode::Unsupported, "2 files of weights");
+  expect_error(error_of([] {
                  chosen({"consolidated.safetensors", "tf_model.h5"});
                }),
                ErrorCode::Unsupported, "no weights that thorns reads among its 2 files");

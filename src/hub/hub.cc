@@ -259,7 +259,9 @@ HttpHead Hub::fetch(const Asked& asked, HubReceiver& receiver) {
           ErrorCode::Io,
           fmt::format("{} cannot be fetched from {}: {}{}", asked.what(), settings_.endpoint.host,
                       why, tries > 1 ? fmt::format(" (tried {} times)", tries) : ""),
-          {}, later + "what has come is kept, and the same command goes on with it");
+          {},
+          answer.permanent ? "check the address, and the certificates that this machine trusts"
+                           : later + "what has come is kept, and the same command goes on with it");
     }
     const double chance = static_cast<double>(random()) / static_cast<double>(random.max());
     wait_(std::max(retry_delay(tries, chance), asked_for));

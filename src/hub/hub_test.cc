@@ -180,7 +180,7 @@ TEST_F(HubTest, PatienceHasAnEnd) {
   EXPECT_EQ(waits_.size(), 5U);
   EXPECT_TRUE(client_.script.empty());
   client_.add_break(0, "", true);  // a certificate that nobody trusts
-  expect_error(get(), ErrorCode::Io, "it broke");
+  expect_error(get(), ErrorCode::Io, "it broke", "the certificates that this machine trusts");
   client_.add(429, {{"retry-after", "301"}});
   expect_error(get(), ErrorCode::Io, "it answers 429", "come back in 5 min");
   // A server that sends a byte at a time and breaks is no progress.

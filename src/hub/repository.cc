@@ -71,6 +71,14 @@ std::optional<Repository> parse_repository(std::string_view text) {
   return result;
 }
 
+std::string snapshot_commit(std::string_view path) {
+  constexpr std::string_view kSnapshots = "/snapshots/";
+  const std::size_t at = path.rfind(kSnapshots);
+  if (at == std::string_view::npos) return {};
+  const std::string_view commit = path.substr(at + kSnapshots.size());
+  return is_commit(commit) ? std::string(commit) : std::string();
+}
+
 bool is_commit(std::string_view text) {
   return text.size() == 40 && std::all_of(text.begin(), text.end(), [](char c) {
            return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');

@@ -21,6 +21,9 @@ struct Repository {
 // else; names and revisions are those that the Hub allows, so that none can climb out of a folder.
 std::optional<Repository> parse_repository(std::string_view text);
 
+// The commit of a folder in the Hub's cache (.../snapshots/COMMIT); empty for any other path.
+std::string snapshot_commit(std::string_view path);
+
 // 40 lower-case hexadecimal digits.
 bool is_commit(std::string_view text);
 

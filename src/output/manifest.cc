@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "hub/repository.h"
+
 namespace thorns {
 namespace {
 
@@ -56,6 +58,12 @@ std::string files_json(const std::vector<InputFile>& files, const std::string& f
     return fmt::format(R"({{"name": {}, "size": {}}})",
                        json_string(relative_name(file.path, folder)), file.size);
   });
+}
+
+// A field with a comma behind it; nothing for what was not found in the Hub's cache.
+std::string commit_json(const std::string& path) {
+  const std::string commit = snapshot_commit(path);
+  return commit.empty() ? commit : fmt::format(R"("commit": "{}", )", commit);
 }
 
 // A field with a comma behind it; nothing for the many adapters without.
@@ -160,10 +168,11 @@ void ManifestWriter::inputs() {
   for (std::size_t i = 0; i < plan_.leaves.size() && i < plan_.recipe.leaves.size(); ++i) {
     const RecipeLeaf& named = plan_.recipe.leaves[i];
     const Checkpoint& leaf = *plan_.leaves[i];
-    out_(fmt::format(
-        R"({}    {{"name": {}, "where": {}, "architecture": {}, "files": {}}})", separator,
-        json_string(named.name), json_string(published_where(named.where, named.path)),
-        optional_json(architecture_of(leaf.config())), files_json(leaf.files(), leaf.path())));
+    out_(fmt::format(R"({}    {{"name": {}, "where": {}, {}"architecture": {}, "files": {}}})",
+                     separator, json_string(named.name),
+                     json_string(published_where(named.where, named.path)), commit_json(named.path),
+                     optional_json(architecture_of(leaf.config())),
+                     files_json(leaf.files(), leaf.path())));
     separator = ",\n";
   }
   out_("\n  ],\n  \"adapters\": [");
@@ -172,10 +181,11 @@ void ManifestWriter::inputs() {
     const RecipeAdapter& named = plan_.recipe.adapters[i];
     const Adapter& adapter = *plan_.adapters[i];
     out_(fmt::format(
-        R"({}    {{"name": {}, "where": {}, "family": {}, "base_model": {}, {}"files": {}}})",
+        R"({}    {{"name": {}, "where": {}, {}"family": {}, "base_model": {}, {}"files": {}}})",
         separator, json_string(named.name), json_string(published_where(named.where, named.path)),
-        json_string(adapter.family()), optional_json(published_where(adapter.base_model())),
-        key_map_json(named.key_map), files_json(adapter.files(), adapter.path())));
+        commit_json(named.path), json_string(adapter.family()),
+        optional_json(published_where(adapter.base_model())), key_map_json(named.key_map),
+        files_json(adapter.files(), adapter.path())));
     separator = ",\n";
   }
   out_("\n  ],\n");

@@ -1,5 +1,6 @@
 """Repositories of the Hub in the local cache, by name."""
 
+import json
 import os
 import shutil
 
@@ -38,6 +39,11 @@ class Cache(support.CliTest):
         self.assert_code(self.thorns("merge", "{o/A+B}[o/L@v1]", *options), 0)
         with open(self.path("out", "README.md")) as card:
             self.assertIn("- o/A\n", card.read())
+        with open(self.path("out", "thorns.json")) as manifest:
+            inputs = json.load(manifest)
+        self.assertEqual([leaf.get("commit") for leaf in inputs["leaves"]], [COMMIT, None])
+        self.assertEqual(inputs["adapters"][0]["commit"], COMMIT)
+        self.assert_code(self.thorns("verify", "out", "--path", "models"), 0)
         self.assert_code(self.thorns("merge", "{o/A+B}", "--path", "models", "-o", "plain"), 0)
         self.assert_code(self.thorns("merge", "{A+B}", "--path", "models", "-o", "folders"), 0)
         self.assertEqual(
