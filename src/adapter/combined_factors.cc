@@ -210,8 +210,6 @@ std::uint64_t combining_memory(const Combination& how, std::span<const std::uint
   std::uint64_t numbers = 0;
   switch (how.rule.part) {
     case CombinedPart::Factors:  // and what orders one of them by magnitude
-      numbers = 3 * factors;
-      break;
     case CombinedPart::Stacked:
       numbers = 3 * factors;
       break;

@@ -211,7 +211,7 @@ void FamilyModule::refuse(ErrorCode code, const std::string& what, std::size_t t
 void FamilyModule::check_all_used() const {
   std::vector<std::string> left;
   for (const auto& [name, index] : tensors_) {
-    if (used_.count(name) == 0) left.push_back(info(index).name);
+    if (!used_.contains(name)) left.push_back(info(index).name);
   }
   if (left.empty()) return;
   adapter_.refuse(ErrorCode::Corrupt,

@@ -106,11 +106,11 @@ class FamilyModule {
   const std::string& name() const { return name_; }  // "model.layers.0.self_attn.q_proj"
   const ConfigFields& config() const { return *adapter_.config; }
 
-  bool has(std::string_view tensor) const { return tensors_.count(tensor) > 0; }
+  bool has(std::string_view tensor) const { return tensors_.contains(tensor); }
   // The tensor of that name. Corrupt where there is none, Unsupported where it holds no floats.
   std::size_t need(std::string_view tensor);
   bool has_shared(std::string_view tensor) const {
-    return adapter_.shared.count(tensor) > 0 || has(tensor);
+    return adapter_.shared.contains(tensor) || has(tensor);
   }
   // The same for one that all modules share; a copy of it in the module stands in for it.
   // Unsupported where there is neither.

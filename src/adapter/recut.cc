@@ -304,13 +304,14 @@ class Recutter {
 
   bool join(const Update& update) {
     const std::string_view parent = parent_of(update.module);
-    for (const Fusion& fusion : kFusions) {
-      if (last_component(update.module) != fusion.part) continue;
-      if (!cuts_.has_instead(parent, fusion.whole, fusion.part)) continue;
-      joined_[child(parent, fusion.whole)].push_back(piece_of(update, fusion.which, fusion.whole));
-      return true;
-    }
-    return false;
+    const auto* const fusion =
+        std::find_if(kFusions.begin(), kFusions.end(), [&](const Fusion& one) {
+          return last_component(update.module) == one.part &&
+                 cuts_.has_instead(parent, one.whole, one.part);
+        });
+    if (fusion == kFusions.end()) return false;
+    joined_[child(parent, fusion->whole)].push_back(piece_of(update, fusion->which, fusion->whole));
+    return true;
   }
 
   bool split(const Update& update) {
