@@ -1,6 +1,7 @@
 // One small merge on every SIMD target and with several numbers of threads: all give the same
-// bytes, or all refuse with the same words. The input's first bytes choose key, types and shape;
-// the rest are the numbers, bit for bit, so that NaN, infinities and subnormals come by themselves.
+// bytes, or all refuse with the same words. The input's first bytes choose key, types, shape and
+// the adapter's family; the rest are the numbers, bit for bit, so that NaN, infinities and
+// subnormals come by themselves.
 #include <algorithm>
 #include <array>
 #include <cstddef>
@@ -14,7 +15,7 @@
 #include "support/fuzz_parts.h"
 #include "support/memory_disk.h"
 #include "support/memory_model.h"
-#include "support/oracle.h"
+#include "support/safetensors_builder.h"
 #include "thorns/error.h"
 
 namespace {
@@ -27,7 +28,40 @@ constexpr std::array kOutputs = {Dtype::F32, Dtype::F16, Dtype::BF16};
 constexpr std::array kKeys = {"{A+B}", "({A+B}[L]){C}", "{A+B+C;linear}",  "{0.3*A+0.7*B}",
                               "A[L]",  "{{A+B}+{B+C}}", "{A[0.5*L]+C[L]}", "({A+B}){C}[L]"};
 const char* const kTensor = "model.layers.0.mlp.up_proj.weight";
-const char* const kModule = "model.layers.0.mlp.up_proj";
+const char* const kIntegers = "model.ids";
+const char* const kNorm = "model.norm.weight";
+const char* const kModule = "base_model.model.model.layers.0.mlp.up_proj.";
+
+// A tensor of an adapter; its sides are those of the model's tensor, the rank, or numbers.
+struct FamilyTensor {
+  const char* name;
+  std::vector<int> shape;
+};
+struct Family {
+  const char* config;
+  std::vector<FamilyTensor> tensors;
+};
+constexpr int kRows = 0;
+constexpr int kColumns = -1;
+constexpr int kRank = -2;
+
+// One of each kind: products, products and norms, factors, generated and mapped weights.
+const std::vector<Family>& families() {
+  static const std::vector<FamilyTensor> factors = {{"lora_A.weight", {kRank, kColumns}},
+                                                    {"lora_B.weight", {kRows, kRank}}};
+  static const std::vector<Family> all = {
+      {R"({"peft_type": "LORA", "r": 4, "lora_alpha": 3})", factors},
+      {R"({"peft_type": "LORA", "r": 4, "lora_alpha": 3, "use_dora": true})",
+       {factors[0], factors[1], {"lora_magnitude_vector", {kRows}}}},
+      {R"({"peft_type": "IA3", "feedforward_modules": []})", {{"ia3_l", {kRows, 1}}}},
+      {R"({"peft_type": "LOHA", "r": 4, "alpha": 3})",
+       {{"hada_w1_a", {kRows, kRank}},
+        {"hada_w1_b", {kRank, kColumns}},
+        {"hada_w2_a", {kRows, kRank}},
+        {"hada_w2_b", {kRank, kColumns}}}},
+      {R"({"peft_type": "HRA", "r": 4})", {{"hra_u", {kColumns, kRank}}}}};
+  return all;
+}
 
 Recipe recipe_of(const char* key) {
   MemoryDisk disk;
@@ -65,10 +99,38 @@ struct Merge {
   std::uint64_t rows = 1;
   std::uint64_t columns = 1;
   bool allow_nonfinite = false;
-  std::vector<MemoryTensor> models;
-  MemoryTensor a;
-  MemoryTensor b;
+  std::vector<std::vector<MemoryTensor>> models;
+  MemoryDisk disk;  // with the adapter "L"
 };
+
+struct Sizes {
+  std::uint64_t rows;
+  std::uint64_t columns;
+  std::uint64_t rank;
+  std::uint64_t of(int side) const {
+    return side == kRows      ? rows
+           : side == kColumns ? columns
+           : side == kRank    ? rank
+                              : static_cast<std::uint64_t>(side);
+  }
+};
+
+// The adapter's file, its numbers from the input.
+std::string weights_of(const Family& family, const Sizes& sizes, Dtype dtype, Input& input) {
+  thorns::test::SafetensorsBuilder weights;
+  for (const FamilyTensor& tensor : family.tensors) {
+    std::vector<std::uint64_t> shape;
+    std::uint64_t elements = 1;
+    for (const int side : tensor.shape) {
+      shape.push_back(sizes.of(side));
+      elements *= shape.back();
+    }
+    const auto bytes = input.bytes(elements * size_of(dtype));
+    weights.add_bytes(std::string(kModule) + tensor.name, dtype, shape,
+                      {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  }
+  return weights.bytes();
+}
 
 Merge merge_of(Input input) {
   Merge merge;
@@ -78,17 +140,19 @@ Merge merge_of(Input input) {
   merge.columns = 1 + input.choice(70);
   merge.allow_nonfinite = input.choice(4) != 0;
   const std::uint64_t rank = 1 + input.choice(20);
-  const auto tensor = [&](const char* name, Dtype dtype, std::vector<std::uint64_t> shape) {
-    const std::uint64_t elements = shape[0] * shape[1];
-    return MemoryTensor{name, dtype, std::move(shape), input.bytes(elements * size_of(dtype))};
-  };
-  std::array<Dtype, 5> types{};
+  std::array<Dtype, 4> types{};
   for (Dtype& type : types) type = kTypes[input.choice(kTypes.size())];
+  const Family& family = families()[input.choice(families().size())];
   for (std::size_t i = 0; i < 3; ++i) {
-    merge.models.push_back(tensor(kTensor, types[i], {merge.rows, merge.columns}));
+    const std::uint64_t row = merge.columns * size_of(types[i]);
+    merge.models.push_back(
+        {{kIntegers, Dtype::I64, {1}, std::vector<std::byte>(sizeof(std::int64_t))},
+         {kTensor, types[i], {merge.rows, merge.columns}, input.bytes(merge.rows * row)},
+         {kNorm, types[i], {merge.columns}, input.bytes(row)}});
   }
-  merge.a = tensor("a", types[3], {rank, merge.columns});
-  merge.b = tensor("b", types[4], {merge.rows, rank});
+  merge.disk.add_file("L/adapter_config.json", family.config);
+  merge.disk.add_file("L/adapter_model.safetensors",
+                      weights_of(family, {merge.rows, merge.columns, rank}, types[3], input));
   return merge;
 }
 
@@ -98,29 +162,21 @@ struct Result {
   bool operator==(const Result&) const = default;
 };
 
-Result run_merge(const Merge& merge, const Recipe& recipe, std::size_t threads) {
+Result run_merge(Merge& merge, const Recipe& recipe, std::size_t threads) {
   std::vector<std::unique_ptr<Checkpoint>> leaves;
   for (const RecipeLeaf& leaf : recipe.leaves) {
     leaves.push_back(std::make_unique<MemoryCheckpoint>(
-        leaf.name, std::vector{merge.models[static_cast<std::size_t>(leaf.name[0] - 'A')]}));
-  }
-  std::vector<std::unique_ptr<Adapter>> adapters;
-  for (const RecipeAdapter& adapter : recipe.adapters) {
-    Update update;
-    update.module = kModule;
-    update.parameter = "weight";
-    update.scale = 0.75;
-    update.rank = merge.a.shape[0];
-    update.first = 0;
-    update.second = 1;
-    adapters.push_back(std::make_unique<MemoryAdapter>(adapter.name, std::vector{update},
-                                                       std::vector{merge.a, merge.b}));
+        leaf.name, merge.models[static_cast<std::size_t>(leaf.name[0] - 'A')]));
   }
   PlanOptions options;
   options.dtype = merge.output;
   options.threads = threads;
   Result result;
   try {
+    std::vector<std::unique_ptr<Adapter>> adapters;
+    for (std::size_t i = 0; i < recipe.adapters.size(); ++i) {
+      adapters.push_back(open_adapter(merge.disk, "L"));
+    }
     PlanResult made = make_plan(recipe, std::move(leaves), std::move(adapters), options);
     if (!made.problems.empty()) throw made.problems.front();
     MemorySink sink(made.plan);
@@ -143,7 +199,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     return made;
   }();
   static const std::vector<std::string> targets = simd_targets();
-  const Merge merge = merge_of({data, size});
+  Merge merge = merge_of({data, size});
   const Recipe& recipe = recipes[merge.key];
   const Result expected = run_merge(merge, recipe, 1);
   fuzz::require(run_merge(merge, recipe, 3) == expected);
