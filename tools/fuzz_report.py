@@ -33,7 +33,8 @@ READERS = {
     "pickle": "checkpoint/pickle checkpoint/pickle_input checkpoint/state_dict checkpoint/torch_globals",
     "zip": "checkpoint/zip_archive",
     "safetensors": "checkpoint/safetensors",
-    "gguf": "checkpoint/gguf checkpoint/gguf_blocks",
+    "gguf": "checkpoint/gguf checkpoint/gguf_blocks checkpoint/gguf_header checkpoint/gguf_model "
+    "checkpoint/gguf_tokenizer",
     "legacy": "checkpoint/torch_legacy",
     "pytorch": "checkpoint/pytorch checkpoint/torch_zip checkpoint/strided",
     "dequantise": "checkpoint/bitsandbytes checkpoint/block_grid checkpoint/compressed_tensors "
