@@ -50,10 +50,9 @@ std::string first_of(Disk& disk, const std::string& folder,
 
 // The weights beside a configuration.
 std::string weights_in(Disk& disk, const std::string& folder) {
-  const std::string peft = first_of(disk, folder, kPeftFiles);
-  if (!peft.empty()) return peft;
-  const std::string mlx = first_of(disk, folder, kMlxFiles);
-  if (!mlx.empty()) return mlx;
+  std::string weights = first_of(disk, folder, kPeftFiles);
+  if (weights.empty()) weights = first_of(disk, folder, kMlxFiles);
+  if (!weights.empty()) return weights;
   throw Error(ErrorCode::NotFound, fmt::format("there is no {} in `{}`", kWeightsFile, folder),
               FilePlace{folder}, "fetch the adapter's weights, too");
 }
