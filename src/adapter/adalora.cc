@@ -24,6 +24,7 @@ class SingularProduct final : public ProductChange {
   std::string expected() const override {
     return shape_text(std::vector<std::uint64_t>{out_, in_});
   }
+  std::optional<std::vector<std::uint64_t>> shape() const override { return {{out_, in_}}; }
   std::vector<std::size_t> tensors() const override { return {a_, b_, e_}; }
 
  private:
