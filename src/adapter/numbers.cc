@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "kernel/kernels.h"
@@ -61,8 +62,14 @@ std::vector<double> read_numbers(const TensorSource& source, std::size_t tensor)
 
 void read_floats(const TensorSource& source, std::size_t tensor, std::span<float> to,
                  std::uint64_t first) {
-  const std::vector<double> numbers = read_numbers(source, tensor, first, to.size());
-  for (std::size_t i = 0; i < to.size(); ++i) to[i] = static_cast<float>(numbers[i]);
+  constexpr std::size_t kRun = std::size_t{1} << 14;  // elements held at a time
+  while (!to.empty()) {
+    const std::size_t count = std::min(kRun, to.size());
+    const std::vector<double> numbers = read_numbers(source, tensor, first, count);
+    for (std::size_t i = 0; i < count; ++i) to[i] = static_cast<float>(numbers[i]);
+    to = to.subspan(count);
+    first += count;
+  }
 }
 
 bool holds_indices(Dtype dtype) {
