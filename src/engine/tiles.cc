@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <utility>
 
 #include "base/threads.h"
@@ -16,6 +17,16 @@ namespace {
 constexpr std::size_t kAdviseAhead = 4;
 
 std::size_t aligned(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+// Takes away the whole pages of a part of a slot that an earlier tile may have filled.
+void give_back(const std::byte* from, std::size_t bytes) {
+  constexpr std::uintptr_t kPage = 4096;
+  const auto at = reinterpret_cast<std::uintptr_t>(from);
+  const std::uintptr_t begin = (at + kPage - 1) / kPage * kPage;
+  const std::uintptr_t end = (at + bytes) / kPage * kPage;
+  if (begin >= end) return;
+  ::madvise(const_cast<std::byte*>(from) + (begin - at), end - begin, MADV_DONTNEED);
+}
 
 }  // namespace
 
@@ -109,15 +120,16 @@ void TileReader::advise(std::size_t load) {
 void TileReader::read_operand(const Load& load, Tile& tile, std::size_t operand) {
   const Program& program = plan_.programs[load.program];
   const Operand& from = program.operands[operand];
+  const std::size_t bytes = static_cast<std::size_t>(load.span.count) * size_of(from.dtype);
   // Copies are handed to the system, which would not take the pages of a file that was cut short.
   if (program.kind == ProgramKind::Blend || program.kind == ProgramKind::Cast) {
     tile.parts[operand] = from.source->map(from.tensor, load.span.first, load.span.count);
     if (tile.parts[operand] != nullptr) {
+      give_back(tile.operands[operand], bytes);  // else both would be resident
       tile.operands[operand] = tile.parts[operand]->bytes().data();
       return;
     }
   }
-  const std::size_t bytes = static_cast<std::size_t>(load.span.count) * size_of(from.dtype);
   // The tile is const to everybody but the thread that fills it.
   auto* const to = const_cast<std::byte*>(tile.operands[operand]);
   from.source->read(from.tensor, load.span.first, {to, bytes});
