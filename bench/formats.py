@@ -2,9 +2,9 @@
 """Measures what a leaf's format costs: one merge of two models that lie in the page cache, to tmpfs, in each
 format against the same numbers of elements as bfloat16 safetensors, and prints ratios as a Markdown table.
 
-    python3 bench/formats.py [--thorns build/thorns] [--dir bench/out/formats] [--runs 7] [--layers 3]
+    python3 bench/formats.py [--thorns build/thorns] [--dir bench/out/formats] [--runs 7] [--layers 5]
 
-Needs numpy, 5 GB of disk below --dir and 1 GB of /dev/shm. The two commands of a row run in turn, A B A B ...;
+Needs numpy, 6 GB of disk below --dir and of memory for the page cache, and 1 GB of /dev/shm. The two commands of a row run in turn, A B A B ...;
 the figure is the median of the ratios of the pairs.
 """
 import argparse
@@ -23,7 +23,7 @@ from run import machine, random_tensor, remove, run_counted, shapes
 sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "demo"))
 from dress_family import write_gguf, write_old_torch, write_safetensors, write_torch  # noqa: E402
 
-MEMORY = 200_000_000
+MEMORY = 512_000_000
 
 
 def halves(seed, name, shape):
@@ -90,7 +90,8 @@ def main():
     parser.add_argument("--thorns", default="build/thorns")
     parser.add_argument("--dir", default="bench/out/formats")
     parser.add_argument("--runs", type=int, default=7)
-    parser.add_argument("--layers", type=int, default=3)
+    parser.add_argument("--layers", type=int, default=5)
+    parser.add_argument("--only", default="bin,legacy,fp8,gguf")
     parser.add_argument("--make", action="store_true", help="only make the inputs")
     options = parser.parse_args()
     folder = os.path.abspath(options.dir)
@@ -113,6 +114,8 @@ def main():
           f"| peak memory, of {MEMORY / 1e6:.0f} MB |\n|---|---|---|---|---|---|---|")
     for kind, what, bar in (("bin", "PyTorch's zip archive", "1.1"), ("legacy", "PyTorch before 1.6", "1.1"),
                             ("fp8", "FP8 in blocks of 128 x 128", "1.2"), ("gguf", "GGUF Q8_0", "")):
+        if kind not in options.only.split(","):
+            continue
         pairs = [(merge(kind), merge("safetensors")) for _ in range(options.runs + 1)][1:]  # the first fills the cache
         ratio = lambda i: [one[i] / other[i] for one, other in pairs]
         print(f"| {what} | {statistics.median(one[0] for one, _ in pairs):.2f} | "

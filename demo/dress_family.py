@@ -77,9 +77,15 @@ def pickled(tensors, legacy):
 
 def write_torch(path, tensors):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as file:
-        file.writestr("archive/data.pkl", pickled(tensors, False))
+        def add(name, data):  # which begins at a multiple of 64, as PyTorch's do
+            record = zipfile.ZipInfo(name)
+            padding = -(file.start_dir + 30 + len(name) + 4) % 64
+            record.extra = b"FB" + struct.pack("<H", padding) + b"Z" * padding
+            file.writestr(record, data)
+
+        add("archive/data.pkl", pickled(tensors, False))
         for number, (_, _, _, data) in enumerate(tensors):
-            file.writestr(f"archive/data/{number}", data)
+            add(f"archive/data/{number}", data)
 
 
 def write_old_torch(path, tensors):

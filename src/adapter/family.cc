@@ -162,8 +162,7 @@ std::uint64_t FamilyModule::rank(std::optional<std::uint64_t> of_tensors,
     adapter_.differing_ranks.push_back(
         fmt::format("{} ({} instead of {})", name_, *of_tensors, expected));
   }
-  rank_ = of_tensors.value_or(expected);
-  return rank_;
+  return of_tensors.value_or(expected);
 }
 
 double FamilyModule::alpha(const char* field, const std::string& parameter) {
@@ -172,8 +171,7 @@ double FamilyModule::alpha(const char* field, const std::string& parameter) {
                             fmt::format("alpha_pattern of `{}`", config().path()));
   }
   const auto patterned = adapter_.alphas->find(pattern_name(parameter));
-  alpha_ = patterned ? *patterned : config().number(field, kDefaultAlpha);
-  return *alpha_;
+  return patterned ? *patterned : config().number(field, kDefaultAlpha);
 }
 
 std::string FamilyModule::pattern_name(const std::string& parameter) const {
@@ -182,8 +180,6 @@ std::string FamilyModule::pattern_name(const std::string& parameter) const {
 
 void FamilyModule::add(Update update) {
   update.module = name_;
-  if (update.rank == 0) update.rank = rank_;
-  if (!update.alpha) update.alpha = alpha_;
   adapter_.updates.push_back(std::move(update));
 }
 

@@ -16,9 +16,10 @@ bool ProductChange::fits(const BaseTensor& base) const {
   return fits(base.shape[base.transposed ? 1 : 0], base.shape[base.transposed ? 0 : 1]);
 }
 
-// The factors themselves belong to the engine.
+// The factors themselves belong to the engine; what make() reads is no larger than they are.
 std::uint64_t ProductChange::memory(const BaseTensor& base) const {
-  return base.transposed ? rank_ * (base.rows() + base.columns()) * sizeof(float) : 0;
+  const std::uint64_t numbers = rank_ * (base.rows() + base.columns());
+  return numbers * sizeof(double) + (base.transposed ? numbers * sizeof(float) : 0);
 }
 
 void ProductChange::load(const TensorSource& source, const BaseTensor& base, std::span<float> u,

@@ -8,7 +8,6 @@
 
 #include "base/text.h"
 #include "checkpoint/json_events.h"
-#include "checkpoint/weights_file.h"
 #include "thorns/error.h"
 
 namespace thorns {

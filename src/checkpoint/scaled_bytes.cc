@@ -83,7 +83,7 @@ class Bytes final : public Decoder {
   }
 
   void multiply(const Part& part, Floats to) const {
-    constexpr std::uint64_t kMostBytes = 1 << 17;  // read at once: they stay in the cache
+    constexpr std::uint64_t kMostBytes = 1 << 16;  // read at once: they stay in the cache
     std::vector<float> scales = {1.0F};
     GridWindow window;
     std::vector<Run> runs = {{0, static_cast<std::size_t>(part.columns), 0}};
