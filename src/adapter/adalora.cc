@@ -24,7 +24,11 @@ class SingularProduct final : public ProductChange {
   std::string expected() const override {
     return shape_text(std::vector<std::uint64_t>{out_, in_});
   }
+  std::optional<std::vector<std::uint64_t>> shape() const override { return {{out_, in_}}; }
   std::vector<std::size_t> tensors() const override { return {a_, b_, e_}; }
+  std::uint64_t memory(const BaseTensor& base) const override {
+    return ProductChange::memory(base) + 2 * rank() * sizeof(double);
+  }
 
  private:
   bool fits(std::uint64_t out, std::uint64_t in) const override { return out == out_ && in == in_; }

@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -29,10 +30,10 @@ enum class UpdateKind { Replace, Map, LowRank, Add, Generate, Normalise };
 
 struct Update {
   UpdateKind kind = UpdateKind::LowRank;
-  std::string module;     // "model.layers.0.self_attn.q_proj": PEFT's prefixes removed
-  std::string parameter;  // "weight", "bias", or another name of that module
-  double scale = 1.0;     // alpha / r, or alpha / sqrt(r) (rsLoRA: Kalajdzievski 2023)
-  std::uint64_t rank = 0;
+  std::string module;      // "model.layers.0.self_attn.q_proj": PEFT's prefixes removed
+  std::string parameter;   // "weight", "bias", or another name of that module
+  double scale = 1.0;      // alpha / r, or alpha / sqrt(r) (rsLoRA: Kalajdzievski 2023)
+  std::uint64_t rank = 0;  // 0: of no rank
   // Where no change says more, indices in source().tensors(): lora_A (rank x in), or the tensor of
   // Add and Replace; and lora_B (out x rank).
   std::size_t first = 0;
@@ -45,6 +46,7 @@ struct Update {
   // Done instead where the model stores the parameter's parts and not itself: the matrices of
   // single experts.
   std::vector<Update> parts = {};
+  std::optional<double> alpha = std::nullopt;  // as the adapter gives it
 
   // What is read for it, as indices in source().tensors().
   std::vector<std::size_t> tensors() const;
@@ -69,6 +71,10 @@ class Adapter {
 // Reads adapter_config.json and the header of the weights. Every tensor of the file belongs to an
 // update or the adapter is refused: Unsupported names the type (DoRA, LoHa, ...) or the tensors.
 std::unique_ptr<Adapter> open_adapter(Disk& disk, const std::string& path);
+
+// Whether what stands at `path` is an adapter rather than a model, by the names of files and
+// tensors. Throws what opening a file throws; a folder is only listed.
+bool is_adapter(Disk& disk, const std::string& path);
 
 // What a fold needs to know of the model it folds into.
 struct FoldTarget {

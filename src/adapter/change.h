@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -38,6 +39,8 @@ class Change {
   virtual ~Change() = default;
   virtual bool fits(const BaseTensor& base) const = 0;
   virtual std::string expected() const = 0;  // the shape that fits, for messages
+  // The shape of a weight that is not transposed, where the adapter's tensors alone tell it.
+  virtual std::optional<std::vector<std::uint64_t>> shape() const { return std::nullopt; }
   // Where it fits both ways. AsLinear: as a Linear weight of that model is.
   virtual Orientation orientation(const std::string& /*model_type*/) const {
     return Orientation::AsLinear;

@@ -10,10 +10,12 @@
 #include <utility>
 
 #include "adapter/foreign.h"
+#include "adapter/keys.h"
 #include "adapter/numbers.h"
 #include "base/path_within.h"
 #include "base/text.h"
 #include "checkpoint/config.h"
+#include "checkpoint/gguf_facts.h"
 #include "checkpoint/weights_file.h"
 #include "thorns/error.h"
 
@@ -184,7 +186,33 @@ ForeignAdapter tell_beside(const ForeignFile& file, const Json& config) {
   return told;
 }
 
+bool has_adapter_names(const ForeignFile& file) {
+  if (has_kohya_names(file) || has_mlx_names(file)) return true;
+  return std::any_of(file.header.tensors.begin(), file.header.tensors.end(),
+                     [](const StoredTensor& tensor) {
+                       return tensor.info.name.starts_with("base_model.model.") ||
+                              parse_adapter_key(tensor.info.name).role != AdapterKey::Role::Tensor;
+                     });
+}
+
 }  // namespace
+
+bool is_adapter(Disk& disk, const std::string& path) {
+  if (!disk.stat(path).is_folder) {
+    const auto weights = disk.open(path);
+    if (const auto gguf = read_gguf_facts(*weights)) return gguf->type == "adapter";
+    return has_adapter_names(read_file(disk, path));
+  }
+  const auto holds = [&](const std::string& name) { return is_file(disk, join_path(path, name)); };
+  if (holds(kConfigFile) || std::any_of(kPeftFiles.begin(), kPeftFiles.end(), holds) ||
+      std::any_of(kLoneFiles.begin(), kLoneFiles.end(), holds)) {
+    return true;
+  }
+  if (holds("config.json")) return false;  // a model's folder may keep adapters in others
+  const std::vector<std::string> names = disk.list(path);
+  return std::any_of(names.begin(), names.end(),
+                     [&](const std::string& name) { return holds(join_path(name, kConfigFile)); });
+}
 
 AdapterContents read_contents(Disk& disk, const std::string& path) {
   Located located = locate(disk, path);

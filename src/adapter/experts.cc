@@ -137,6 +137,9 @@ class StackedChange final : public DeltaChange {
   std::string expected() const override {
     return shape_text(std::vector<std::uint64_t>{factors_.experts, factors_.out, factors_.in});
   }
+  std::optional<std::vector<std::uint64_t>> shape() const override {
+    return {{factors_.experts, factors_.out, factors_.in}};
+  }
   std::vector<std::size_t> tensors() const override { return {factors_.a, factors_.b}; }
   std::uint64_t memory(const BaseTensor& base) const override {
     const std::uint64_t numbers =

@@ -162,7 +162,8 @@ std::uint64_t FamilyModule::rank(std::optional<std::uint64_t> of_tensors,
     adapter_.differing_ranks.push_back(
         fmt::format("{} ({} instead of {})", name_, *of_tensors, expected));
   }
-  return of_tensors.value_or(expected);
+  rank_ = of_tensors.value_or(expected);
+  return rank_;
 }
 
 double FamilyModule::alpha(const char* field, const std::string& parameter) {
@@ -171,7 +172,8 @@ double FamilyModule::alpha(const char* field, const std::string& parameter) {
                             fmt::format("alpha_pattern of `{}`", config().path()));
   }
   const auto patterned = adapter_.alphas->find(pattern_name(parameter));
-  return patterned ? *patterned : config().number(field, kDefaultAlpha);
+  alpha_ = patterned ? *patterned : config().number(field, kDefaultAlpha);
+  return *alpha_;
 }
 
 std::string FamilyModule::pattern_name(const std::string& parameter) const {
@@ -180,6 +182,8 @@ std::string FamilyModule::pattern_name(const std::string& parameter) const {
 
 void FamilyModule::add(Update update) {
   update.module = name_;
+  if (update.rank == 0) update.rank = rank_;
+  if (!update.alpha) update.alpha = alpha_;
   adapter_.updates.push_back(std::move(update));
 }
 

@@ -137,7 +137,8 @@ class FamilyModule {
                      const std::string& parameter = {});
   double alpha(const char* field, const std::string& parameter = {});
 
-  // `update` as it is, but for its module, which is this one.
+  // `update` as it is, but for its module, which is this one, and the rank and alpha that were
+  // asked for last, where it has none.
   void add(Update update);
   // A change of the weight.
   void add(UpdateKind kind, std::shared_ptr<const Change> change, double scale = 1.0);
@@ -162,6 +163,8 @@ class FamilyModule {
   const std::string& name_;
   const NamedTensors& tensors_;
   std::set<std::string, std::less<>> used_;
+  std::uint64_t rank_ = 0;
+  std::optional<double> alpha_;
 };
 
 }  // namespace thorns

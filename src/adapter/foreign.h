@@ -36,6 +36,10 @@ struct ForeignFile {
                            const std::string& hint = {}) const;
 };
 
+// What is added to a weight and to a bias as it is, under names of our own in the LoRA family.
+inline constexpr const char* kDifference = "lora_diff";
+inline constexpr const char* kBiasDifference = "lora_diff_b";
+
 // kohya.cc: the names of Kohya's trainer, LyCORIS, ComfyUI and diffusers.
 bool has_kohya_names(const ForeignFile& file);  // factors that PEFT calls otherwise
 bool says_alpha(const ForeignFile& file);

@@ -247,6 +247,32 @@ TEST(Kohya, PartsOfSeveralModelsAreLeftOutByAKeyMap) {
   EXPECT_NE(folded.adapter().warnings().at(0).find("1 of its 2 updates"), std::string::npos);
 }
 
+TEST(Kohya, DifferencesAreAddedAsTheyAre) {
+  const Numbers bias = {1, -1, 2, -2};
+  const Numbers norm = {5, 6, 7};
+  SafetensorsBuilder weights;
+  weights.add("lora_te_q.lora_down.weight", Dtype::F32, {kRank, kIn}, kA);
+  weights.add("lora_te_q.lora_up.weight", Dtype::F32, {kOut, kRank}, kB);
+  weights.add("lora_te_q.alpha", Dtype::F32, {}, {6});
+  weights.add("lora_te_q.diff_b", Dtype::F32, {kOut}, bias);
+  weights.add("lora_te_k.diff", Dtype::F32, {kOut, kIn}, product(1));
+  weights.add("lora_te_norm.w_norm", Dtype::F32, {kIn}, norm);
+  weights.add("lora_te_norm.b_norm", Dtype::F32, {kIn}, norm);
+  ByteDisk disk = disk_of(weights);
+  const Folded folded(disk, "l.safetensors",
+                      {weight("k.weight"), weight("q.weight"), weight("q.bias", {kOut}),
+                       weight("norm.weight", {kIn}), weight("norm.bias", {kIn})});
+  std::vector<std::string> added;
+  for (const ResolvedUpdate& one : folded.all()) {
+    if (one.update->kind != UpdateKind::Add) continue;
+    added.push_back(one.tensor);
+    EXPECT_EQ(one.update->scale, 1.0) << one.tensor;
+  }
+  EXPECT_EQ(added, (std::vector<std::string>{"k.weight", "norm.bias", "norm.weight", "q.bias"}));
+  EXPECT_EQ(folded.all().back().tensor, "q.weight");
+  EXPECT_EQ(folded.change(4), product(3));
+}
+
 TEST(Kohya, WhatIsNotFoldedIsNamed) {
   struct Case {
     const char* tensor;
@@ -254,8 +280,6 @@ TEST(Kohya, WhatIsNotFoldedIsNamed) {
   };
   const Case cases[] = {
       {"lora_te_q.lora_mid.weight", "LoRA with a Tucker core (lora_mid)"},
-      {"lora_te_q.diff", "whole differences of weights (diff)"},
-      {"lora_te_q.w_norm", "normalisation layers"},
       {"lora_te_q.oft_blocks", "OFT of LyCORIS"},
       {"lora_te_q.something", "tensors of no known kind"},
       {"lora_te_k.lora_down.weight", "has no lora_B for `lora_te_k`"},

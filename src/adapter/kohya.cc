@@ -1,11 +1,13 @@
 // LoRA files that keep alpha inside: Kohya's trainer, LyCORIS, ComfyUI, diffusers.
 //
 //   MODULE.lora_down.weight, .lora_up.weight, .alpha    W + alpha / rank * up * down
+//   MODULE.diff, .diff_b                                W + diff, bias + diff_b
 //
 // MODULE is a path with underscores for dots behind a tag for the model ("lora_te_"), or a path.
 // Without an alpha the scale is 1. Diffusers calls the two lora.down, lora_linear_layer.down or
 // lora_A, and once kept them in processors: "attn1.processor.to_q_lora.down" belongs to
-// "attn1.to_q". LyCORIS's LoHa and LoKr have the names that PEFT took over from them.
+// "attn1.to_q". LyCORIS calls the differences of a norm w_norm and b_norm. Its LoHa and LoKr have
+// the names that PEFT took over from them.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -60,10 +62,10 @@ constexpr std::array<Ending, 36> kEndings = {{
     {".lokr_t2", Kind::Lokr, "lokr_t2", false},
     {".alpha", Kind::Lora, "", false},
     {".lora_mid.weight", Kind::Other, "LoRA with a Tucker core (lora_mid)", false},
-    {".diff", Kind::Other, "whole differences of weights (diff)", false},
-    {".diff_b", Kind::Other, "whole differences of biases (diff_b)", false},
-    {".w_norm", Kind::Other, "trained normalisation layers (w_norm)", false},
-    {".b_norm", Kind::Other, "trained normalisation layers (b_norm)", false},
+    {".diff", Kind::Lora, kDifference},
+    {".diff_b", Kind::Lora, kBiasDifference},
+    {".w_norm", Kind::Lora, kDifference},
+    {".b_norm", Kind::Lora, kBiasDifference},
     {".set_weight", Kind::Other, "whole weights (set_weight)", false},
     {".reshape_weight", Kind::Other, "weights of another shape (reshape_weight)", false},
     {".oft_blocks", Kind::Other, "OFT of LyCORIS (oft_blocks)", false},
@@ -164,11 +166,7 @@ class Teller {
       file_.refuse(ErrorCode::Corrupt, fmt::format("has an alpha, but no factors for `{}`", name),
                    name, "the file was saved incompletely");
     }
-    const std::uint64_t rank = rank_of(name, module);
-    // Where both factors of a Kronecker product are whole, LyCORIS does not scale them.
-    const bool whole = module.tensors.contains("lokr_w1") && module.tensors.contains("lokr_w2");
-    const double own = module.alpha.value_or(alpha_.value_or(static_cast<double>(rank)));
-    scales_.set(name, rank, whole ? static_cast<double>(rank) : own);
+    if (has_factors(module)) set_scale(name, module);
     for (const auto& [ending, tensor] : module.tensors) {
       StoredTensor told = *tensor;
       if (ending == "lokr_w2" && tensor->info.shape.size() == 3) {
@@ -185,6 +183,20 @@ class Teller {
       told.info.name = peft_name(name, ending);
       told_.tensors.push_back(std::move(told));
     }
+  }
+
+  static bool has_factors(const Module& module) {
+    return std::any_of(module.tensors.begin(), module.tensors.end(), [](const auto& one) {
+      return one.first != kDifference && one.first != kBiasDifference;
+    });
+  }
+
+  void set_scale(const std::string& name, const Module& module) {
+    const std::uint64_t rank = rank_of(name, module);
+    // Where both factors of a Kronecker product are whole, LyCORIS does not scale them.
+    const bool whole = module.tensors.contains("lokr_w1") && module.tensors.contains("lokr_w2");
+    const double own = module.alpha.value_or(alpha_.value_or(static_cast<double>(rank)));
+    scales_.set(name, rank, whole ? static_cast<double>(rank) : own);
   }
 
   // The rows of the factor that has one for each.

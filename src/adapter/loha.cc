@@ -38,6 +38,7 @@ class HadamardChange final : public DeltaChange {
            base.columns() == first_.columns();
   }
   std::string expected() const override { return shape_text(first_.shape()); }
+  std::optional<std::vector<std::uint64_t>> shape() const override { return first_.shape(); }
   std::vector<std::size_t> tensors() const override {
     std::vector<std::size_t> all = first_.tensors();
     for (const std::size_t tensor : second_.tensors()) all.push_back(tensor);

@@ -122,6 +122,11 @@ class KroneckerChange final : public DeltaChange {
   std::string expected() const override {
     return shape_text(std::vector<std::uint64_t>{rows(), columns()});
   }
+  std::optional<std::vector<std::uint64_t>> shape() const override {
+    if (!is_shifted()) return {{rows(), columns()}};
+    const std::uint64_t kernel = second_.shape()[2];
+    return {{rows(), columns() / kernel, kernel}};
+  }
   std::vector<std::size_t> tensors() const override {
     std::vector<std::size_t> all = first_.tensors();
     for (const std::size_t tensor : second_.tensors()) all.push_back(tensor);

@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "adapter/dora.h"
 #include "adapter/experts.h"
 #include "adapter/family.h"
+#include "adapter/foreign.h"
 #include "adapter/keys.h"
 #include "adapter/trainable_tokens.h"
 #include "base/text.h"
@@ -55,6 +57,19 @@ void add_bias(FamilyModule& module, const Update& product) {
   update.scale = product.scale;
   update.first = bias;
   module.add(std::move(update));
+}
+
+// What other makers' files add as it is.
+void add_differences(FamilyModule& module) {
+  for (const auto& [tensor, parameter] :
+       {std::pair(kDifference, "weight"), std::pair(kBiasDifference, "bias")}) {
+    if (!module.has(tensor)) continue;
+    Update update;
+    update.kind = UpdateKind::Add;
+    update.parameter = parameter;
+    update.first = module.need(tensor);
+    module.add(std::move(update));
+  }
 }
 
 void add_magnitude(FamilyModule& module, bool low_rank, bool embedding) {
@@ -165,6 +180,7 @@ void fold(FamilyModule& module) {
     if (module.has("lora_B.bias")) add_bias(module, product);
   }
   if (embedding) module.add(low_rank(module, "lora_embedding_", true));
+  add_differences(module);
   add_magnitude(module, factors || embedding, embedding);
 }
 
@@ -176,7 +192,7 @@ const RegisterFamily registered(
      .layers = "linear, Conv1D, embedding, convolution in 1, 2 and 3 "
                "dimensions, multi-head attention, parameters of experts",
      .tensors = {"lora_A", "lora_B", "lora_B.bias", "lora_embedding_A", "lora_embedding_B",
-                 kMagnitude},
+                 kMagnitude, kDifference, kBiasDifference},
      .borrowed = {kTrainedTokens},
      .fold = fold,
      .variants = {{"DoRA", "Liu et al. 2024",

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "kernel/kernels.h"
@@ -9,17 +10,6 @@
 
 namespace thorns {
 namespace {
-
-std::vector<double> read_run(const TensorSource& source, std::size_t tensor, std::uint64_t first,
-                             std::size_t count) {
-  const Dtype dtype = source.tensors()[tensor].dtype;
-  std::vector<std::byte> bytes(count * size_of(dtype));
-  source.read(tensor, first, bytes);
-  std::vector<double> numbers(padded(count));
-  widen(dtype, bytes.data(), count, numbers.data());
-  numbers.resize(count);
-  return numbers;
-}
 
 template <typename Integer>
 std::vector<double> read_integers(const TensorSource& source, std::size_t tensor) {
@@ -54,14 +44,32 @@ std::vector<double> read_any(const TensorSource& source, std::size_t tensor) {
 
 }  // namespace
 
+std::vector<double> read_numbers(const TensorSource& source, std::size_t tensor,
+                                 std::uint64_t first, std::size_t count) {
+  const Dtype dtype = source.tensors()[tensor].dtype;
+  std::vector<std::byte> bytes(count * size_of(dtype));
+  source.read(tensor, first, bytes);
+  std::vector<double> numbers(padded(count));
+  widen(dtype, bytes.data(), count, numbers.data());
+  numbers.resize(count);
+  return numbers;
+}
+
 std::vector<double> read_numbers(const TensorSource& source, std::size_t tensor) {
-  return read_run(source, tensor, 0, static_cast<std::size_t>(source.tensors()[tensor].elements));
+  return read_numbers(source, tensor, 0,
+                      static_cast<std::size_t>(source.tensors()[tensor].elements));
 }
 
 void read_floats(const TensorSource& source, std::size_t tensor, std::span<float> to,
                  std::uint64_t first) {
-  const std::vector<double> numbers = read_run(source, tensor, first, to.size());
-  for (std::size_t i = 0; i < to.size(); ++i) to[i] = static_cast<float>(numbers[i]);
+  constexpr std::size_t kRun = std::size_t{1} << 14;  // elements held at a time
+  while (!to.empty()) {
+    const std::size_t count = std::min(kRun, to.size());
+    const std::vector<double> numbers = read_numbers(source, tensor, first, count);
+    for (std::size_t i = 0; i < count; ++i) to[i] = static_cast<float>(numbers[i]);
+    to = to.subspan(count);
+    first += count;
+  }
 }
 
 bool holds_indices(Dtype dtype) {

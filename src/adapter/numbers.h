@@ -13,6 +13,9 @@ namespace thorns {
 // All elements of a blendable tensor, exactly, in the order in which they are stored. Throws what
 // the source throws.
 std::vector<double> read_numbers(const TensorSource& source, std::size_t tensor);
+// `count` of them from element `first`.
+std::vector<double> read_numbers(const TensorSource& source, std::size_t tensor,
+                                 std::uint64_t first, std::size_t count);
 // Its elements from `first`, as many as fit into `to`, each rounded to float32.
 void read_floats(const TensorSource& source, std::size_t tensor, std::span<float> to,
                  std::uint64_t first = 0);

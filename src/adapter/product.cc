@@ -16,10 +16,9 @@ bool ProductChange::fits(const BaseTensor& base) const {
   return fits(base.shape[base.transposed ? 1 : 0], base.shape[base.transposed ? 0 : 1]);
 }
 
-// The factors themselves belong to the engine; what make() reads is no larger than they are.
+// The factors themselves belong to the engine.
 std::uint64_t ProductChange::memory(const BaseTensor& base) const {
-  const std::uint64_t numbers = rank_ * (base.rows() + base.columns());
-  return numbers * sizeof(double) + (base.transposed ? numbers * sizeof(float) : 0);
+  return base.transposed ? rank_ * (base.rows() + base.columns()) * sizeof(float) : 0;
 }
 
 void ProductChange::load(const TensorSource& source, const BaseTensor& base, std::span<float> u,

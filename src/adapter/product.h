@@ -19,6 +19,7 @@ class ProductChange : public FactorChange {
 
   std::uint64_t rank() const final { return rank_; }
   bool fits(const BaseTensor& base) const final;
+  // What make() holds beside the factors is not counted.
   std::uint64_t memory(const BaseTensor& base) const override;
   void load(const TensorSource& source, const BaseTensor& base, std::span<float> u,
             std::span<float> v) const final;

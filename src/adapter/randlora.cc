@@ -31,6 +31,8 @@ class RandProduct final : public ProductChange {
         r_(module.shape(tensors.lambda)[0]),
         n_(module.shape(tensors.lambda)[1]),
         smaller_(module.shape(tensors.gamma)[1]),
+        small_numbers_(module.info(tensors.a).elements + module.info(tensors.lambda).elements +
+                       module.info(tensors.gamma).elements),
         most_(module.shape(tensors.b)[0]) {}
 
   std::string expected() const override {
@@ -40,8 +42,8 @@ class RandProduct final : public ProductChange {
     return {tensors_.a, tensors_.b, tensors_.lambda, tensors_.gamma};
   }
   std::uint64_t memory(const BaseTensor& base) const override {
-    const std::uint64_t larger = std::max(base.rows(), base.columns());
-    return ProductChange::memory(base) + rank() * (larger + smaller_) * sizeof(float);
+    return ProductChange::memory(base) + 2 * small_numbers_ * sizeof(double) +
+           rank() * sizeof(float);
   }
 
  private:
@@ -49,36 +51,29 @@ class RandProduct final : public ProductChange {
     return std::min(out, in) == smaller_ && std::max(out, in) <= most_;
   }
   // The left factor is B read as larger x (n r), the right one lambda A gamma as (r n) x smaller.
-  // The two count n and r in opposite order, and PEFT multiplies them even so.
+  // The two count n and r in opposite order, and PEFT multiplies them even so. Where the inputs are
+  // the larger side, the product is that of the transposes.
   void make(const TensorSource& source, const BaseTensor& /*base*/, std::span<float> b,
             std::span<float> a) const override {
-    const bool inputs_smaller = a.size() <= b.size();
-    const std::size_t larger = std::max(a.size(), b.size()) / rank();
-    std::vector<float> left(larger * rank());
-    const std::uint64_t stored = source.tensors()[tensors_.b].shape[1] * r_;
-    for (std::size_t row = 0; row < larger; ++row) {
-      read_floats(source, tensors_.b, std::span(left).subspan(row * rank(), rank()), row * stored);
-    }
-    std::vector<float> right(rank() * smaller_);
-    fill_right(source, right);
-    if (inputs_smaller) {
-      std::copy(left.begin(), left.end(), b.begin());
-      std::copy(right.begin(), right.end(), a.begin());
-    } else {  // of the transpose
-      transpose(right, smaller_, b);
-      transpose(left, rank(), a);
-    }
-  }
-  void fill_right(const TensorSource& source, std::span<float> right) const {
-    const Matrix a = read_matrix(source, tensors_.a);
+    const Matrix outer = read_matrix(source, tensors_.a);
     const Matrix lambda = read_matrix(source, tensors_.lambda);
     const Matrix gamma = read_matrix(source, tensors_.gamma);
-    float* to = right.data();
-    for (std::uint64_t k = 0; k < r_; ++k) {
-      for (std::uint64_t n = 0; n < n_; ++n) {
-        for (std::uint64_t j = 0; j < smaller_; ++j) {
-          *to++ = static_cast<float>(lambda(k, n) * a(k, j) * gamma(n, j));
-        }
+    const bool inputs_smaller = a.size() <= b.size();
+    const std::size_t larger = std::max(a.size(), b.size()) / rank();
+    const std::uint64_t stored = source.tensors()[tensors_.b].shape[1] * r_;
+    std::vector<float> row(rank());
+    for (std::size_t i = 0; i < larger; ++i) {
+      const std::span<float> to = inputs_smaller ? b.subspan(i * rank(), rank()) : std::span(row);
+      read_floats(source, tensors_.b, to, i * stored);
+      if (inputs_smaller) continue;
+      for (std::size_t k = 0; k < rank(); ++k) a[k * larger + i] = row[k];
+    }
+    for (std::size_t k = 0; k < rank(); ++k) {
+      const std::size_t outer_row = k / n_;
+      const std::size_t n = k % n_;
+      for (std::size_t j = 0; j < smaller_; ++j) {
+        (inputs_smaller ? a[k * smaller_ + j] : b[j * rank() + k]) =
+            static_cast<float>(lambda(outer_row, n) * outer(outer_row, j) * gamma(n, j));
       }
     }
   }
@@ -87,6 +82,7 @@ class RandProduct final : public ProductChange {
   std::uint64_t r_;
   std::uint64_t n_;
   std::uint64_t smaller_;
+  std::uint64_t small_numbers_;
   std::uint64_t most_;
 };
 

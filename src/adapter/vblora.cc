@@ -152,8 +152,9 @@ class BankProduct final : public ProductChange {
     return all;
   }
   std::uint64_t memory(const BaseTensor& base) const override {
+    const std::uint64_t pieces = rank() * (base.rows() + base.columns());
     return ProductChange::memory(base) +
-           (bank_numbers_ + a_.numbers() + b_.numbers()) * sizeof(double);
+           (pieces + bank_numbers_ + a_.numbers() + b_.numbers()) * sizeof(double);
   }
 
  private:

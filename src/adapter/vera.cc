@@ -72,6 +72,9 @@ class VeraProduct final : public ProductChange {
     if (tensors_.shared) all.insert(all.end(), {tensors_.shared->a, tensors_.shared->b});
     return all;
   }
+  std::uint64_t memory(const BaseTensor& base) const override {
+    return ProductChange::memory(base) + 2 * (rank() + out_) * sizeof(double);
+  }
 
  private:
   bool fits(std::uint64_t out, std::uint64_t in) const override {

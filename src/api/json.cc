@@ -6,6 +6,7 @@
 #include "thorns/check.h"
 #include "thorns/diff.h"
 #include "thorns/fetch.h"
+#include "thorns/inspect.h"
 #include "thorns/report.h"
 #include "thorns/thorns.h"
 #include "thorns/verify.h"
@@ -282,7 +283,101 @@ Json explanation_fields(const Explanation& one) {
           {"residual", one.residual}};
 }
 
+Json optional_count(const std::optional<std::uint64_t>& value) {
+  return value ? Json(*value) : Json(nullptr);
+}
+
+Json group_fields(const TensorGroup& group) {
+  return {{"name", group.name}, {"tensors", group.tensors},   {"shape", group.shape},
+          {"type", group.type}, {"elements", group.elements}, {"bytes", group.bytes}};
+}
+
+Json tokenizer_fields(const std::optional<TokenizerFacts>& tokenizer) {
+  if (!tokenizer) return nullptr;
+  const auto special = [](const SpecialToken& one) {
+    return Json{{"role", one.role}, {"token", one.token}};
+  };
+  return {{"kind", tokenizer->kind},
+          {"tokens", optional_count(tokenizer->tokens)},
+          {"added", optional_count(tokenizer->added)},
+          {"special", list_of(tokenizer->special, special)},
+          {"chat_template", tokenizer->chat_template},
+          {"files", tokenizer->files}};
+}
+
+Json checkpoint_fields(const std::optional<CheckpointFacts>& checkpoint) {
+  if (!checkpoint) return nullptr;
+  const ModelShape& shape = checkpoint->shape;
+  return {{"model_type", shape.model_type},
+          {"architecture", shape.architecture},
+          {"dtype", shape.dtype},
+          {"layers", optional_count(shape.layers)},
+          {"hidden_size", optional_count(shape.hidden_size)},
+          {"intermediate_size", optional_count(shape.intermediate_size)},
+          {"heads", optional_count(shape.heads)},
+          {"key_value_heads", optional_count(shape.key_value_heads)},
+          {"head_size", optional_count(shape.head_size)},
+          {"experts", optional_count(shape.experts)},
+          {"vocabulary", optional_count(shape.vocabulary)},
+          {"positions", optional_count(shape.positions)},
+          {"quantisation", checkpoint->quantisation},
+          {"head", checkpoint->head},
+          {"tokenizer", tokenizer_fields(checkpoint->tokenizer)}};
+}
+
+Json inspected_adapter_fields(const std::optional<AdapterFacts>& adapter) {
+  if (!adapter) return nullptr;
+  const auto rank = [](const RankUse& one) {
+    return Json{{"rank", one.rank},
+                {"alpha", optional_number(one.alpha)},
+                {"scale", one.scale},
+                {"updates", one.updates}};
+  };
+  const auto target = [](const TargetUse& one) {
+    return Json{{"name", one.name}, {"modules", one.modules}};
+  };
+  const auto update = [](const UpdateFacts& one) {
+    return Json{{"parameter", one.parameter},
+                {"change", one.change},
+                {"rank", one.rank},
+                {"scale", one.scale},
+                {"norm", optional_number(one.norm)}};
+  };
+  const auto changed = [](const ChangedTensor& one) {
+    return Json{
+        {"tensor", one.tensor}, {"norm", one.norm}, {"relative", optional_number(one.relative)}};
+  };
+  return {{"family", adapter->family},
+          {"base_model", adapter->base_model},
+          {"ranks", list_of(adapter->ranks, rank)},
+          {"targets", list_of(adapter->targets, target)},
+          {"replaced", adapter->replaced},
+          {"updates", list_of(adapter->updates, update)},
+          {"changed", list_of(adapter->changed, changed)},
+          {"warnings", adapter->warnings}};
+}
+
 }  // namespace
+
+std::string to_json(const InspectReport& report) {
+  const auto file = [](const InspectedFile& one) {
+    return Json{{"path", one.path}, {"bytes", one.bytes}};
+  };
+  const auto note = [](const InspectNote& one) {
+    return Json{{"code", one.code}, {"message", one.message}};
+  };
+  return document("thorns/inspect/1", {{"path", report.path},
+                                       {"kind", report.kind},
+                                       {"format", report.format},
+                                       {"files", list_of(report.files, file)},
+                                       {"tensors", report.tensors},
+                                       {"parameters", report.parameters},
+                                       {"bytes", report.bytes},
+                                       {"groups", list_of(report.groups, group_fields)},
+                                       {"notes", list_of(report.notes, note)},
+                                       {"checkpoint", checkpoint_fields(report.checkpoint)},
+                                       {"adapter", inspected_adapter_fields(report.adapter)}});
+}
 
 std::string to_json(const Report& report) {
   const auto layer = [](const ReportLayer& one) {

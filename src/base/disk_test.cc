@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "base/descriptors.h"
+#include "base/disk_links.h"
 #include "support/error_of.h"
 #include "support/temp_folder.h"
 #include "thorns/error.h"
@@ -337,6 +338,15 @@ TEST_F(RealDiskTest, LooksAtFilesAndFolders) {
   EXPECT_TRUE(disk_.stat(folder_.path()).is_folder);
   expect_failure([&] { disk_.stat(folder_ / "none"); }, ErrorCode::NotFound, "cannot look at",
                  folder_ / "none");
+}
+
+TEST_F(RealDiskTest, MakesLinks) {
+  write("blob", "content");
+  linking(disk_)->make_link("blob", folder_ / "link");
+  EXPECT_EQ(read_text(disk_, folder_ / "link", 100), "content");
+  EXPECT_EQ(std::filesystem::read_symlink(folder_ / "link"), "blob");
+  expect_failure([&] { linking(disk_)->make_link("other", folder_ / "link"); }, ErrorCode::Exists,
+                 "cannot make the link", folder_ / "link");
 }
 
 TEST_F(RealDiskTest, ListsNamesSorted) {

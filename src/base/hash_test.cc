@@ -1,4 +1,5 @@
-// SHA-256 against the published vectors (FIPS 180-4 examples), however the bytes are cut up.
+// SHA-256 and SHA-1 against the published vectors (FIPS 180-4 examples), however the bytes are cut
+// up.
 #include "base/hash.h"
 
 #include <gtest/gtest.h>
@@ -35,6 +36,14 @@ TEST(Sha256, PublishedVectors) {
     hash.update(std::as_bytes(std::span(row.text)));
     EXPECT_EQ(hash.hex(), row.digest);
   }
+}
+
+TEST(Sha1, PublishedVectors) {
+  const std::string text = "abc";
+  Digest hash(Digest::Kind::Sha1);
+  EXPECT_EQ(hash.hex_so_far(), "da39a3ee5e6b4b0d3255bfef95601890afd80709");
+  hash.update(std::as_bytes(std::span(text)));
+  EXPECT_EQ(hash.hex(), "a9993e364706816aba3e25717850c26c9cd0d89d");
 }
 
 TEST(Sha256, PiecesMakeNoDifference) {

@@ -17,6 +17,7 @@
 #include "checkpoint/pytorch.h"
 #include "checkpoint/quantised.h"
 #include "checkpoint/shards.h"
+#include "checkpoint/weights_file.h"
 #include "thorns/error.h"
 
 namespace thorns {
@@ -92,6 +93,11 @@ class OpenCheckpoint final : public Checkpoint {
 
   std::string quantisation() const override {
     return decoded_ ? decoded_->format() : std::string();
+  }
+
+  StoredAs stored_as(std::size_t tensor) const override {
+    const TensorInfo& info = decoded_ ? decoded_->stored(tensor) : source_->tensors()[tensor];
+    return {to_string(info.dtype), info.bytes()};
   }
 
   std::span<const TensorInfo> tensors() const override { return view().tensors(); }

@@ -19,6 +19,12 @@ struct InputFile {
   std::uint64_t size = 0;
 };
 
+// A tensor as its file holds it. Of a quantised one: its codes, without their scales.
+struct StoredAs {
+  std::string type;  // "BF16", "F8_E4M3", "Q4_K"
+  std::uint64_t bytes = 0;
+};
+
 class Checkpoint : public TensorSource {
  public:
   virtual const std::string& path() const = 0;
@@ -31,6 +37,8 @@ class Checkpoint : public TensorSource {
   virtual const std::vector<std::string>& tokenizer_files() const = 0;
   // What the weights are decoded from, "scaled FP8"; empty where they are stored as plain numbers.
   virtual std::string quantisation() const { return {}; }
+
+  virtual StoredAs stored_as(std::size_t tensor) const;
 
   std::string model_type() const;    // "llama"; empty where unknown
   std::string architecture() const;  // first of `architectures`; empty where unknown

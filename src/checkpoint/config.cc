@@ -53,6 +53,11 @@ Dtype compute_dtype(const Json& config) {
   return Dtype::BF16;
 }
 
+StoredAs Checkpoint::stored_as(std::size_t tensor) const {
+  const TensorInfo& info = tensors()[tensor];
+  return {to_string(info.dtype), info.bytes()};
+}
+
 std::string Checkpoint::model_type() const { return text_field(config(), "model_type"); }
 
 std::string Checkpoint::architecture() const {

@@ -25,6 +25,11 @@ class DequantisedSource final : public TensorSource {
   // What it is decoded from: "FP8 with a scale for each block".
   const std::string& format() const { return format_; }
 
+  // The stored tensor that holds the codes of a decoded one.
+  const TensorInfo& stored(std::size_t tensor) const {
+    return stored_.tensors()[origins_[tensor].stored];
+  }
+
   std::span<const TensorInfo> tensors() const override { return infos_; }
   void read(std::size_t tensor, std::uint64_t first, std::span<std::byte> to) const override;
   std::unique_ptr<FilePart> map(std::size_t tensor, std::uint64_t first,

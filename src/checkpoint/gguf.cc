@@ -104,6 +104,11 @@ class GgufCheckpoint final : public Checkpoint, public SelfDescribed {
         8.0 * static_cast<double>(block_bytes_) / static_cast<double>(block_elements_));
   }
 
+  StoredAs stored_as(std::size_t tensor) const override {
+    const Place& place = places_[tensor];
+    return {place.type->name, place.stored.bytes};
+  }
+
   std::span<const TensorInfo> tensors() const override { return infos_; }
   std::string file_of(std::size_t tensor) const override {
     return tensor < places_.size() ? files_[places_[tensor].file]->path() : std::string();

@@ -8,6 +8,7 @@
 
 #include "base/text.h"
 #include "checkpoint/json_events.h"
+#include "checkpoint/weights_file.h"
 #include "thorns/error.h"
 
 namespace thorns {

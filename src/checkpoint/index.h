@@ -24,8 +24,4 @@ ShardIndex read_shard_index(Disk& disk, const std::string& path);
 void check_shard_index(const ShardIndex& index, const ShardedSource& source,
                        const std::string& path);
 
-// "model-00002-of-00005.safetensors" and "pytorch_model-00002-of-00005.bin" are one of 5; 0 for a
-// name of another form.
-std::size_t shard_count_of(const std::string& file_name);
-
 }  // namespace thorns

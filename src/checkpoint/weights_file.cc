@@ -1,10 +1,9 @@
 #include "checkpoint/weights_file.h"
 
 #include <algorithm>
-#include <array>
-#include <string_view>
 #include <utility>
 
+#include "checkpoint/gguf_header.h"
 #include "checkpoint/json_events.h"
 #include "checkpoint/pytorch.h"
 #include "checkpoint/safetensors.h"
@@ -12,11 +11,25 @@
 
 namespace thorns {
 
+namespace {
+
+std::string start_of(const ReadFile& file) {
+  std::string start(static_cast<std::size_t>(std::min<std::uint64_t>(file.size(), kPyTorchStart)),
+                    '\0');
+  file.read(0, std::as_writable_bytes(std::span(start)));
+  return start;
+}
+
+}  // namespace
+
+const char* weights_format(const ReadFile& file) {
+  const std::string start = start_of(file);
+  if (is_gguf(start)) return "GGUF";
+  return is_pytorch(start, file.path()) ? "PyTorch" : "safetensors";
+}
+
 WeightsHeader read_weights_header(const ReadFile& file) {
-  std::array<char, kPyTorchStart> bytes{};
-  const std::size_t looked = std::min<std::uint64_t>(file.size(), bytes.size());
-  file.read(0, std::as_writable_bytes(std::span(bytes).first(looked)));
-  const std::string_view start(bytes.data(), looked);
+  const std::string start = start_of(file);
   refuse_lfs_pointer(start, file.path());
   if (is_pytorch(start, file.path())) {
     return {WeightsFormat::PyTorch, read_pytorch_header(file), {}};

@@ -2,6 +2,7 @@
 // what it is called.
 #pragma once
 
+#include <cstddef>
 #include <map>
 #include <memory>
 #include <string>
@@ -24,6 +25,13 @@ struct WeightsHeader {
 // Reads and checks what a file says about its tensors, not the tensors. Throws Corrupt with the
 // place in the file, Unsupported for what cannot be merged.
 WeightsHeader read_weights_header(const ReadFile& file);
+
+// "safetensors", "PyTorch" or "GGUF": what a file that was opened is.
+const char* weights_format(const ReadFile& file);
+
+// "model-00002-of-00005.safetensors" and "pytorch_model-00002-of-00005.bin" are one of 5; 0 for a
+// name of another form.
+std::size_t shard_count_of(const std::string& file_name);
 
 // A single weights file as a source.
 std::unique_ptr<TensorSource> open_weights(Disk& disk, const std::string& path);

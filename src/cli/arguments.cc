@@ -380,6 +380,47 @@ std::unique_ptr<VerbParser> diff_parser() {
   return parser;
 }
 
+std::unique_ptr<VerbParser> inspect_parser() {
+  auto parser = std::make_unique<VerbParser>("inspect");
+  auto arguments = std::make_shared<InspectArguments>();
+  InspectOptions& options = arguments->options;
+  OptionTable table(parser->app);
+  table.group("Input");
+  table.positional(
+      "PATH",
+      "A folder with a model or an adapter, a weights file of any format that is read, "
+      "or an index.",
+      options.path);
+  table.once("--base", "DIR",
+             "Fold the adapter into this model, without writing anything, and say how much each "
+             "tensor changes. Default: the norms that the adapter's own tensors tell.",
+             [&options](const std::string& value) { options.base = value; });
+  table.group("Measurement");
+  auto no_norms = std::make_shared<bool>(false);
+  table.flag("--no-norms", "Do not measure what an adapter adds; read headers only. Default: off.",
+             *no_norms);
+  table.flag("--scan", "Read every tensor and count NaN and Inf. Default: off.", options.scan);
+  declare_machine(table, options.memory, options.threads);
+  table.group("Talk");
+  auto tensors = std::make_shared<bool>(false);
+  table.flag("--tensors",
+             "List every tensor by itself. Default: those whose names differ in numbers alone are "
+             "one line.",
+             *tensors);
+  declare_volume(table, arguments->talk);
+  declare_json(table, arguments->talk);
+  parser->finish = [arguments, no_norms, tensors, &app = parser->app]() -> Command {
+    if (app.count("PATH") == 0) {
+      refuse("inspect needs a folder or file", "for example: thorns inspect path/to/model");
+    }
+    refuse_both_volumes(arguments->talk);
+    arguments->options.norms = !*no_norms;
+    arguments->options.fold = !*tensors;
+    return *arguments;
+  };
+  return parser;
+}
+
 std::unique_ptr<VerbParser> report_parser() {
   auto parser = std::make_unique<VerbParser>("report");
   auto arguments = std::make_shared<ReportArguments>();
@@ -600,6 +641,17 @@ const std::vector<Verb>& verbs() {
         "  What is this merge made of?\n"
         "    thorns diff path/to/unknown --blame \"{A+B[Lora]}\" --path models --path loras\n"},
        diff_parser},
+      {"inspect",
+       {"inspect PATH", "what a checkpoint, an adapter or a single file holds",
+        "Say what stands at a path: of a checkpoint the architecture, tensors by shape and type, "
+        "quantisation, tokenizer and whatever is unusual; of an adapter its family, ranks, "
+        "targets, and the norm of what it adds. Pickles are read as data and never executed. Reads "
+        "headers, and of weights only what is measured.",
+        "  thorns inspect path/to/model\n"
+        "  thorns inspect pytorch_model.bin --scan\n\n"
+        "  How much does this adapter change, and of which tensors most?\n"
+        "    thorns inspect path/to/lora --base path/to/model -v\n"},
+       inspect_parser},
       {"report",
        {"report DIR", "what a finished merge is made of, as one HTML page",
         "Write one HTML page about a finished folder: the key as a tree with the share of every "

@@ -10,6 +10,7 @@
 #include "thorns/check.h"
 #include "thorns/diff.h"
 #include "thorns/fetch.h"
+#include "thorns/inspect.h"
 #include "thorns/report.h"
 #include "thorns/thorns.h"
 #include "thorns/verify.h"
@@ -34,6 +35,10 @@ struct CheckArguments {
 struct DiffArguments {
   DiffOptions options;
   MergeOptions blame;  // its recipe explains A, where it has one
+  Talk talk;
+};
+struct InspectArguments {
+  InspectOptions options;
   Talk talk;
 };
 struct ReportArguments {
@@ -66,8 +71,8 @@ struct ShowText {  // help, version
 };
 
 using Command = std::variant<MergeArguments, PlanArguments, CheckArguments, DiffArguments,
-                             ReportArguments, VerifyArguments, FetchArguments, KeyArguments,
-                             MethodsArguments, CompletionArguments, ShowText>;
+                             InspectArguments, ReportArguments, VerifyArguments, FetchArguments,
+                             KeyArguments, MethodsArguments, CompletionArguments, ShowText>;
 
 // `arguments` without the program's name; `thorns_path` is the value of THORNS_PATH. Throws
 // BadUsage.

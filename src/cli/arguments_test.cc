@@ -91,10 +91,11 @@ TEST(CliArguments, BadUsageNamesWhatAndWhatToDo) {
   };
   const std::vector<Case> cases = {
       {{},
-       "expected a verb: merge, plan, check, diff, report, verify, fetch, key, methods",
+       "expected a verb: merge, plan, check, diff, inspect, report, verify, fetch, key, methods",
        "thorns --help"},
       {{"mrege"}, "unknown verb `mrege`", "did you mean `merge`?"},
-      {{"inspect"}, "unknown verb `inspect`", "thorns --help"},
+      {{"examine"}, "unknown verb `examine`", "thorns --help"},
+      {{"inspect"}, "inspect needs a folder or file", "thorns inspect"},
       {{"report"}, "report needs a folder", "thorns report"},
       {{"report", "x", "--json", "-o", "-"}, "both write to standard output", ""},
       {{"verify"}, "verify needs a folder", "thorns verify"},

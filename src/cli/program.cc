@@ -17,6 +17,9 @@ struct RunVerb {
   int operator()(const PlanArguments& arguments) const { return run_plan(arguments, console); }
   int operator()(const CheckArguments& arguments) const { return run_check(arguments, console); }
   int operator()(const DiffArguments& arguments) const { return run_diff(arguments, console); }
+  int operator()(const InspectArguments& arguments) const {
+    return run_inspect(arguments, console);
+  }
   int operator()(const ReportArguments& arguments) const { return run_report(arguments, console); }
   int operator()(const VerifyArguments& arguments) const { return run_verify(arguments, console); }
   int operator()(const FetchArguments& arguments) const { return run_fetch(arguments, console); }

@@ -11,6 +11,7 @@ int run_merge(const MergeArguments& arguments, Console& console);
 int run_plan(const PlanArguments& arguments, Console& console);
 int run_check(const CheckArguments& arguments, Console& console);
 int run_diff(const DiffArguments& arguments, Console& console);
+int run_inspect(const InspectArguments& arguments, Console& console);
 int run_report(const ReportArguments& arguments, Console& console);
 int run_verify(const VerifyArguments& arguments, Console& console);
 int run_fetch(const FetchArguments& arguments, Console& console);

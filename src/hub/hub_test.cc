@@ -8,6 +8,8 @@
 #include <map>
 #include <utility>
 
+#include "hub/cache.h"
+#include "hub/cache_writer.h"
 #include "support/expect_error.h"
 #include "support/memory_disk.h"
 
@@ -191,6 +193,33 @@ TEST_F(HubTest, PatienceHasAnEnd) {
   for (int i = 0; i < 8; ++i) client_.add_break(200, std::string(1'000'001 + 1'000'001 * i, 'x'));
   client_.add(200, {}, "done");
   bring();
+}
+
+TEST_F(HubTest, ADiskWithoutLinksHasTheFilesThemselves) {
+  MemoryDisk disk;
+  const Repository repository{"o/r"};
+  // The hash that Git gives to "hello\n".
+  const HubFile file{"model.safetensors", 6, "ce013625030ba8dba906f756967f9e9ca394464a"};
+  CacheWriter writer(disk, "hub", repository, kCommit);
+  EXPECT_EQ(writer.present(file), 0U);
+  EXPECT_EQ(writer.needed(file), 6U);
+  std::int64_t moved = 0;
+  client_.add_break(200, "hel");
+  client_.add(206, {{"content-range", "bytes 3-5/6"}}, "lo\n");
+  const auto bring_it = [&] {
+    writer.bring(
+        hub_, file, [&](std::int64_t bytes) { moved += bytes; }, [](double) {});
+  };
+  bring_it();
+  EXPECT_EQ(moved, 6);
+  EXPECT_EQ(writer.present(file), 6U);
+  bring_it();  // asks for nothing
+  expect_error(error_of([&] { snapshot_folder(disk, "hub", repository); }), ErrorCode::NotFound,
+               "not its revision `main`");
+  writer.publish();
+  const std::string folder = snapshot_folder(disk, "hub", repository);
+  EXPECT_EQ(folder, writer.snapshot());
+  EXPECT_EQ(read_text(disk, folder + "/model.safetensors", 100), "hello\n");
 }
 
 TEST(RetryDelay, DoublesUpToABound) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/text.h"
+#include "kernel/kernels.h"
 #include "thorns/error.h"
 
 namespace thorns {
@@ -19,6 +20,9 @@ constexpr std::uint64_t kPerOutputTensor = 2'000;
 
 // What a thread that reads a quantised tensor needs to decode it, at most, rounded up.
 constexpr std::uint64_t kDecoding = 3'000'000;
+
+// What the C library keeps, at most, of blocks that were freed; larger ones go back to the system.
+constexpr std::uint64_t kMostKept = std::uint64_t{32} << 20;
 
 constexpr std::uint64_t kAlignment = 64;  // of each operand's run in a slot
 constexpr std::uint64_t kBestSlot = 8
@@ -64,8 +68,8 @@ std::uint64_t findings_bytes(const Program& program) {
          sizeof(double);
 }
 
-// What the engine holds of a program's updates: factors as float32, the second also packed, and the
-// stored bytes they are converted from; and whatever the others load.
+// What the engine holds of a program's updates: factors as float32, the second also packed; and
+// whatever the others load.
 std::uint64_t factor_bytes(const Program& program) {
   std::uint64_t bytes = 0;
   for (const Operand& operand : program.operands) {
@@ -75,8 +79,8 @@ std::uint64_t factor_bytes(const Program& program) {
     const std::uint64_t rank = operand.update->rank;
     const std::uint64_t columns = std::max<std::uint64_t>(1, program.columns());
     const std::uint64_t rows = operand.elements / columns;
-    bytes += (rows + 3 * (columns + 32)) * rank * sizeof(float);
-    bytes += std::max(rows, columns) * rank * sizeof(double);
+    const std::uint64_t factors = (rows + 2 * (columns + kPanel)) * rank * sizeof(float);
+    bytes += factors + std::min(factors, kMostKept);
   }
   return bytes;
 }

@@ -60,6 +60,21 @@ class OtherMakers(Factors):
         support.write_safetensors(self.path("kohya.safetensors"), tensors)
         self.assertEqual(self.merged("kohya.safetensors"), self.merged("L"))
 
+    def test_whole_differences(self):
+        tensors = {}
+        for module, first, second in self.factors():
+            difference = [
+                ALPHA / RANK * sum(
+                    second[row * RANK + k] * first[k * support.HIDDEN + column] for k in range(RANK)
+                )
+                for row in range(support.HIDDEN)
+                for column in range(support.HIDDEN)
+            ]  # exact: a few bits each
+            name = "lora_te_" + module.replace(".", "_")
+            tensors[name + ".diff"] = f32([support.HIDDEN, support.HIDDEN], difference)
+        support.write_safetensors(self.path("diff.safetensors"), tensors)
+        self.assertEqual(self.merged("diff.safetensors"), self.merged("L"))
+
     def test_kohya_for_two_models(self):
         tensors = {}
         for module, first, second in self.factors():

@@ -69,6 +69,38 @@ class Ceiling(support.CliTest):
                 again = ["verify", "out", "--path", "models", "--memory", "%dMB" % megabytes]
                 self.assertLess(self.peak_of(*again, "-j", "2"), megabytes * 1_000_000)
 
+    def test_updates_of_high_rank(self):
+        """At the least ceiling that the plan accepts, products of a rank of thousands included."""
+        rows, columns, r = 3000, 2000, 50
+        write_one_tensor(self.path("models", "A"), rows, columns, 0)
+        rank, terms = 800, columns // r
+        adapters = {
+            "lora": ({"peft_type": "LORA", "r": rank, "lora_alpha": rank},
+                     {"w.lora_A.weight": [rank, columns], "w.lora_B.weight": [rows, rank]}),
+            "randlora": ({"peft_type": "RANDLORA", "r": r},
+                         {"randlora_A": [r, 1, rows], "randlora_B": [rows, terms, r],
+                          "w.randlora_lambda": [r, terms], "w.randlora_gamma": [terms, columns]}),
+        }
+        path = self.path("models", "A", "model.safetensors")
+        tensors = {"w.weight": support.read_safetensors(path)["w"]}
+        support.write_safetensors(path, tensors)
+        for name, (config, shapes) in adapters.items():
+            with self.subTest(name):
+                os.makedirs(self.path("models", name))
+                with open(self.path("models", name, "adapter_config.json"), "w") as file:
+                    json.dump(config, file)
+                support.write_safetensors(
+                    self.path("models", name, "adapter_model.safetensors"),
+                    {"base_model.model." + key: ("F32", shape, bytes(4 * support.product(shape)))
+                     for key, shape in shapes.items()},
+                )
+                key = "A[%s]" % name
+                plan = self.run_thorns("plan", key, "--path", "models", "-j", "2", "--json").json()
+                self.assertEqual(plan["problems"], [])
+                least = plan["least_memory"]
+                self.assertLess(least, 160_000_000)
+                self.assertLess(self.peak(key, "--memory", str(least), "-j", "2", "--force"), least)
+
     def test_tensors_that_are_mapped_after_others_that_are_read(self):
         size = 10_000 * 2000 * 2
         for name in "AB":

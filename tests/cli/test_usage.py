@@ -17,7 +17,7 @@ class Usage(support.CliTest):
         table = [
             ([], "expected a verb", "thorns --help"),
             (["mrege"], "unknown verb `mrege`", "did you mean `merge`?"),
-            (["inspect", "x"], "unknown verb `inspect`", "thorns --help"),
+            (["examine", "x"], "unknown verb `examine`", "thorns --help"),
             (["merge"], "merge needs a recipe", "quotes"),
             (["merge", "{A+B}"], "merge needs a folder to write", "-o DIR"),
             (["merge", "{A+B}", "-o"], "`-o` needs a value", "--help"),
@@ -51,7 +51,7 @@ class Usage(support.CliTest):
 
     def test_help_lists_what_is_built(self):
         text = self.run_thorns("--help").out
-        for verb in ("merge", "plan", "check", "diff", "report", "verify", "fetch", "key", "methods", "completion"):
+        for verb in ("merge", "plan", "check", "diff", "inspect", "report", "verify", "fetch", "key", "methods", "completion"):
             self.assertIn("  %s " % verb, text)
             self.assert_code(self.run_thorns(verb, "--help"), 0)
 
