@@ -46,7 +46,9 @@ class RowOracle {
   Rows node(std::size_t index) const {
     const auto& value = recipe_.nodes[index].node;
     if (const auto* leaf = std::get_if<LeafNode>(&value)) {
-      return split(models_.at(recipe_.leaves[leaf->leaf].name).front().values());
+      Rows rows = leaf_rows(leaf->leaf);
+      if (rule_ == "gradient") extend(rows);
+      return rows;
     }
     if (const auto* fold = std::get_if<FoldNode>(&value)) {
       Rows rows = node(fold->model);
@@ -54,16 +56,37 @@ class RowOracle {
           *loras_.at(recipe_.adapters[fold->adapters.front().adapter].name);
       const Update& update = adapter.updates().front();
       const auto& source = static_cast<const MemoryCheckpoint&>(adapter.source());
-      const Rows delta = split(reference::low_rank(source.data()[update.second].values(),
-                                                   source.data()[update.first].values(),
-                                                   rows.size(), update.rank, kColumns));
-      for (std::size_t r = 0; r < rows.size(); ++r) {
+      const std::vector<double> u = source.data()[update.second].values();
+      const Rows delta = split(reference::low_rank(u, source.data()[update.first].values(),
+                                                   u.size() / update.rank, update.rank, kColumns));
+      for (std::size_t r = 0; r < delta.size(); ++r) {
         for (std::size_t c = 0; c < kColumns; ++c)
           rows[r][c] += fold->weight() * update.scale * delta[r][c];
       }
       return rows;
     }
     return blended(std::get<BlendNode>(value));
+  }
+
+  Rows leaf_rows(std::size_t leaf) const {
+    return split(models_.at(recipe_.leaves[leaf].name).front().values());
+  }
+
+  // From the last row to that of the key's longest leaf, in equal steps.
+  void extend(Rows& rows) const {
+    Rows longest;
+    for (std::size_t i = 0; i < recipe_.leaves.size(); ++i) {
+      Rows other = leaf_rows(i);
+      if (other.size() > longest.size()) longest = std::move(other);
+    }
+    const Row last = rows.back();
+    const std::size_t missing = longest.size() - rows.size();
+    for (std::size_t j = 1; j <= missing; ++j) {
+      const double share = static_cast<double>(j) / static_cast<double>(missing + 1);
+      Row& row = rows.emplace_back(kColumns);
+      for (std::size_t c = 0; c < kColumns; ++c)
+        row[c] = last[c] + share * (longest.back()[c] - last[c]);
+    }
   }
 
   static Rows split(const std::vector<double>& values) {
@@ -163,7 +186,7 @@ Merged merged(const Recipe& recipe, const Models& models, const Loras& loras,
   return result;
 }
 
-const std::vector<std::string> kRules = {"union", "zero", "truncate"};
+const std::vector<std::string> kRules = {"union", "gradient", "zero", "truncate"};
 
 TEST(Vocabulary, EveryRuleAtEveryNode) {
   const KeyBinder binder({"A", "B", "C"}, {"L", "M"});
@@ -211,6 +234,40 @@ TEST(Vocabulary, UnionTakesTheOnlyRowsAsTheyAre) {
   ASSERT_EQ(got.plan.warnings.size(), 1U);
   EXPECT_NE(got.plan.warnings[0].find("40 in A; 45 in C"), std::string::npos)
       << got.plan.warnings[0];
+}
+
+// A model that is folded into by an adapter with other rows has no last row to start from.
+TEST(Vocabulary, GradientExtendsModelsAlone) {
+  const KeyBinder binder({"A", "C"}, {"L"});
+  const Models models = heads({{"A", 40}, {"C", 45}});
+  PlanOptions options;
+  options.vocabulary = "gradient";
+  for (const std::uint64_t rows : {44U, 45U, 46U}) {
+    Update update;
+    update.kind = UpdateKind::Replace;
+    update.module = "lm_head";
+    update.parameter = "weight";
+    Loras loras;
+    loras["L"] = std::make_unique<MemoryAdapter>(
+        "L", std::vector<Update>{update},
+        std::vector<MemoryTensor>{tensor("lm_head.weight", Dtype::F16, {rows, kColumns},
+                                         normal_values(rows * kColumns, 7))});
+    const PlanResult plan = planned(binder.bind("{A[L]+C}"), models, loras, options);
+    EXPECT_EQ(plan.problems.size(), rows == 45 ? 0U : 1U);
+    EXPECT_TRUE(planned(binder.bind("A[L]"), models, loras, options).problems.empty());
+  }
+}
+
+TEST(Vocabulary, IntegersOfOtherLengthAreRefused) {
+  const KeyBinder binder({"A", "C"}, {});
+  Models models;
+  for (const std::uint64_t rows : {3U, 4U}) {
+    MemoryTensor head{kHead, Dtype::I32, {rows, 2}, std::vector<std::byte>(rows * 8)};
+    models[rows == 3 ? "A" : "C"] = {head};
+  }
+  const PlanResult plan = planned(binder.bind("{A+C}"), models, {}, {});
+  ASSERT_EQ(plan.problems.size(), 1U);
+  EXPECT_NE(plan.problems[0].message().find("integer tensor"), std::string::npos);
 }
 
 TEST(Vocabulary, BytesDoNotDependOnMemoryOrThreads) {

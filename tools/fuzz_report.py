@@ -57,6 +57,7 @@ READERS = {
     "manifest": "output/manifest_reader",
     "journal": "output/journal",
     "json": "base/json",
+    "tokens": "checkpoint/tokens",
     "tokenizer": "insight/input_findings",
     "card": "output/card_license",
     "card_template": "output/card_template",

@@ -38,10 +38,16 @@ class Translator {
   explicit Translator(JsonEvents& events) : events_(events) {}
 
   bool null() { return pass({JsonScalar::Kind::Null}); }
-  bool boolean(bool) { return pass({JsonScalar::Kind::Boolean}); }
-  bool number_integer(std::int64_t) { return pass({JsonScalar::Kind::OtherNumber}); }
-  bool number_unsigned(std::uint64_t value) { return pass({JsonScalar::Kind::Unsigned, value}); }
-  bool number_float(double, const std::string&) { return pass({JsonScalar::Kind::OtherNumber}); }
+  bool boolean(bool value) { return pass({JsonScalar::Kind::Boolean, value ? 1U : 0U}); }
+  bool number_integer(std::int64_t value) {
+    return pass({JsonScalar::Kind::OtherNumber, 0, nullptr, static_cast<double>(value)});
+  }
+  bool number_unsigned(std::uint64_t value) {
+    return pass({JsonScalar::Kind::Unsigned, value, nullptr, static_cast<double>(value)});
+  }
+  bool number_float(double value, const std::string&) {
+    return pass({JsonScalar::Kind::OtherNumber, 0, nullptr, value});
+  }
   bool string(std::string& value) { return pass({JsonScalar::Kind::Text, 0, &value}); }
   bool binary(Value::binary_t&) { return false; }  // never in text
   bool start_object(std::size_t) { return events_.begin_object(), true; }

@@ -13,8 +13,9 @@ struct JsonScalar {
   // OtherNumber: negative, with a point or exponent, or above 2^64 - 1.
   enum class Kind { Null, Boolean, Unsigned, OtherNumber, Text };
   Kind kind = Kind::Null;
-  std::uint64_t number = 0;     // Unsigned
+  std::uint64_t number = 0;     // Unsigned; of a Boolean 1 for true
   std::string* text = nullptr;  // Text; may be moved from
+  double real = 0;              // of any number
 };
 
 // Derive and override; a member may throw to stop the reading. Events arrive in the order of the

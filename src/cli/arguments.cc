@@ -150,14 +150,15 @@ void declare_result(OptionTable& table, MergeOptions& options) {
              [&options](const std::string& value) {
                options.shard_size = size_value("--shard-size", value);
              });
-  table.once("--vocabulary", "union|zero|truncate|strict",
+  table.once("--vocabulary", "union|gradient|zero|truncate|strict",
              "What becomes of rows of embedding and output head that only some models have: kept "
-             "as they are, merged with zeros, dropped, or an error. Default: the recipe's, else "
+             "as they are, merged with rows that lead there from the others' last, merged with "
+             "zeros, dropped, or an error. Default: the recipe's, else "
              "union.",
              [&options](const std::string& value) { options.vocabulary = value; });
   table.once("--tokenizer", "NAME",
-             "The model whose tokenizer files are copied. Default: the recipe's, else the first "
-             "model that has them.",
+             "The model whose tokenizer the result gets, with the tokens that other models add to "
+             "it. Default: the recipe's, else the first model that has one.",
              [&options](const std::string& value) { options.tokenizer = value; });
 }
 

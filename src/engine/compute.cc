@@ -43,7 +43,7 @@ void LoadedUpdates::load_product(const Program& program, std::size_t index) {
   Product& product = products_[index].emplace();
   product.rank = static_cast<std::size_t>(operand.update->rank);
   product.columns = static_cast<std::size_t>(program.columns());
-  const auto rows = static_cast<std::size_t>(operand.elements) / product.columns;
+  const auto rows = static_cast<std::size_t>(operand.base.elements()) / product.columns;
   product.u.resize(rows * product.rank);
   std::vector<float> v(product.rank * product.columns);
   load_factors(*operand.adapter, *operand.update, operand.base, product.u, v);
@@ -84,18 +84,28 @@ GrainView::GrainView(const Program& program, const LoadedUpdates& updates, const
     const Operand& operand = program.operands[i];
     if (operand.is_stored() || !program.blocks[tile.block].has(operand)) continue;
     if (const LoadedUpdates::Product* product = updates.product(i)) {
-      low_rank(product->u.data(), product->packed_v.data(), product->rank, product->columns,
-               first(), count, product_at);
+      float* to = product_at;
+      operand.each_run(first(), count, [&](std::uint64_t from, std::uint64_t part) {
+        const auto elements = static_cast<std::size_t>(part);
+        low_rank(product->u.data(), product->packed_v.data(), product->rank, product->columns, from,
+                 elements, to);
+        to += elements;
+      });
       products_[i] = product_at;
       product_at += kMostGrain;
       continue;
     }
-    if (operand.is_generated()) {
-      updates.delta(i).generate(first(), {computed_at, count});
-    } else {
-      widen_operand(operand.mapped, mapped);
-      updates.map(i).apply(first(), {mapped, count}, {computed_at, count});
-    }
+    if (operand.is_mapped()) widen_operand(operand.mapped, mapped);
+    std::size_t done = 0;
+    operand.each_run(first(), count, [&](std::uint64_t from, std::uint64_t part) {
+      const auto elements = static_cast<std::size_t>(part);
+      if (operand.is_generated()) {
+        updates.delta(i).generate(from, {computed_at + done, elements});
+      } else {
+        updates.map(i).apply(from, {mapped + done, elements}, {computed_at + done, elements});
+      }
+      done += elements;
+    });
     computed_[i] = computed_at;
     computed_at += kMostGrain;
   }

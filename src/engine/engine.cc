@@ -72,9 +72,11 @@ class Engine {
       factor_bytes_ += updates.bytes_read();
       std::vector<double> sums = empty_sums(program);
       const std::size_t tiles = measured_tiles(program, plan_.memory).size();
+      std::uint64_t grains = 0;
       for (std::size_t t = 0; t < tiles; ++t) {
         Tile tile = next_tile();
-        measure_tile(program, updates, tile, sums);
+        measure_tile(program, updates, tile, grains, sums);
+        grains += grain_count(program, tile.count);
         reader_.release(tile);
       }
       on_measured(current_, cell_grams(program, std::move(sums)));
@@ -122,9 +124,11 @@ class Engine {
     std::vector<double> sums = empty_sums(program);
     std::vector<Tile> kept;
     const std::size_t measured = measured_tiles(program, plan_.memory).size();
+    std::uint64_t grains = 0;
     for (std::size_t t = 0; t < measured; ++t) {
       Tile tile = next_tile();
-      measure_tile(program, updates, tile, sums);
+      measure_tile(program, updates, tile, grains, sums);
+      grains += grain_count(program, tile.count);
       if (kept.size() < keep && program.blocks[tile.block].written) {
         kept.push_back(std::move(tile));
       } else {
@@ -134,9 +138,10 @@ class Engine {
     const CellGrams grams = cell_grams(program, std::move(sums));
     Solution solution = solve(program, grams);
     TensorFacts facts;
+    const std::size_t cells = program.cells_before(program.blocks.size());
     for (std::size_t i = 0; i < n; ++i) {
       double square = 0;
-      for (std::size_t cell = 0; cell < program.cells_before(program.blocks.size()); ++cell) {
+      for (std::size_t cell = 0; cell < cells; ++cell) {
         square += grams.of(cell)[pair_index(i, i, n)];
       }
       facts.norms.push_back(std::sqrt(square));
@@ -159,10 +164,12 @@ class Engine {
     const std::size_t n = program.operands.size();
     std::vector<double> least(n, std::numeric_limits<double>::infinity());
     std::vector<double> most(n, -std::numeric_limits<double>::infinity());
+    std::size_t first = 0;
+    std::size_t count = 0;
     for (std::size_t b = 0; b < program.blocks.size() && program.blocks[b].written; ++b) {
       std::vector<double>& mean = facts.blocks.emplace_back(n, 0.0);
-      const std::size_t first = program.cells_before(b);
-      const std::size_t count = program.cells_of(b);
+      first += count;
+      count = program.cells_of(b);
       for (std::size_t cell = first; cell < first + count; ++cell) {
         for (std::size_t i = 0; i < n; ++i) {
           const double value = cells[cell * n + i];
@@ -252,8 +259,9 @@ class Engine {
     return tile;
   }
 
+  // `grains` were measured before the tile.
   void measure_tile(const Program& program, const LoadedUpdates& updates, const Tile& tile,
-                    std::vector<double>& sums) {
+                    std::uint64_t grains, std::vector<double>& sums) {
     if (program.lines == Lines::Columns) return measure_columns(program, updates, tile, sums);
     const std::size_t n = program.operands.size();
     each_grain(program, tile, [&](std::uint64_t offset, std::size_t count, std::size_t worker) {
@@ -262,9 +270,7 @@ class Engine {
         measure_rows(program, grain, sums);
         return;
       }
-      const std::uint64_t in_block = tile.first - program.blocks[tile.block].first + offset;
-      const auto grain_index = static_cast<std::size_t>(grains_before(program, tile.block) +
-                                                        in_block / grain_elements(program));
+      const auto grain_index = static_cast<std::size_t>(grains + offset / grain_elements(program));
       const std::span<double> into(sums.data() + grain_index * pairs(n), pairs(n));
       measure(grain, false, into);
       for (std::size_t i = 0; i < n; ++i) {
@@ -369,9 +375,10 @@ class Engine {
     const std::size_t n = program.operands.size();
     if (program.lines != Lines::None) return {n, std::move(sums)};
     CellGrams grams{n, {}};
-    for (std::size_t b = 0; b < program.blocks.size(); ++b) {
+    std::uint64_t g = 0;
+    for (const Block& block : program.blocks) {
       std::vector<double> totals(pairs(n), 0.0);
-      for (std::uint64_t g = grains_before(program, b); g < grains_before(program, b + 1); ++g) {
+      for (const std::uint64_t end = g + grain_count(program, block.count); g < end; ++g) {
         const double* const grain = sums.data() + static_cast<std::size_t>(g) * pairs(n);
         for (std::size_t pair = 0; pair < pairs(n); ++pair) totals[pair] += grain[pair];
       }

@@ -55,7 +55,11 @@ class Solver {
 
  private:
   std::size_t blocks() const { return program_.blocks.size(); }
-  bool is_zero_rule() const { return program_.vocabulary == VocabularyRule::Zero; }
+  // Whether every node has every row: what its parts lack adds nothing.
+  bool has_all_rows() const {
+    return program_.vocabulary == VocabularyRule::Zero ||
+           program_.vocabulary == VocabularyRule::Gradient;
+  }
   const double* at(const Point& point, std::size_t cell) const {
     return point.values.data() + cell * n_;
   }
@@ -145,7 +149,7 @@ class Solver {
                                              : points_[term.index].present[b];
         whole = whole && present;
       }
-      if (!whole && !is_zero_rule()) continue;
+      if (!whole && !has_all_rows()) continue;
       point.present[b] = true;
       for (std::size_t cell = first_cell_[b]; cell < first_cell_[b + 1]; ++cell) {
         for (const SumNode::Term& term : sum.terms) {
@@ -187,6 +191,7 @@ class Solver {
     const Coefficients found =
         node.method->coefficients(Gram(products, models), node.weights, node.parameters);
     solution_.nodes.push_back({node.recipe_node, found.values, found.angle, found.fell_back});
+    if (found.angle) solution_.nodes.back().padded_angle = padded_angle(node);
     Point point = empty_point();
     for (std::size_t b = 0; b < blocks(); ++b) {
       if (all_have(node, b)) {
@@ -197,6 +202,24 @@ class Solver {
       }
     }
     return point;
+  }
+
+  // The angle between two models over all rows, zero in the one that lacks them; nullopt where none
+  // lacks any.
+  std::optional<double> padded_angle(const MethodNode& node) const {
+    const Point& a = points_[node.models.front()];
+    const Point& b = points_[node.models.back()];
+    if (node.models.size() != 2 || a.present == b.present) return std::nullopt;
+    double aa = 0;
+    double ab = 0;
+    double bb = 0;
+    for (std::size_t cell = 0; cell < first_cell_.back(); ++cell) {
+      aa += inner(at(a, cell), at(a, cell), cell);
+      ab += inner(at(a, cell), at(b, cell), cell);
+      bb += inner(at(b, cell), at(b, cell), cell);
+    }
+    if (!(aa > 0 && bb > 0)) return std::nullopt;
+    return std::acos(std::clamp(ab / std::sqrt(aa) / std::sqrt(bb), -1.0, 1.0));
   }
 
   void combine(const MethodNode& node, const Vector& values, std::size_t block,

@@ -49,7 +49,8 @@ struct Solution {
 // Where vocabularies differ, a node has some blocks and lacks others. A method measures its models
 // over the blocks that all of them have, and is applied there. In the other blocks the models that
 // have them are added up by their weights (Union), or nothing is left (Truncate). Under Zero a node
-// has every block, as zeros where its models lack it.
+// has every block, as zeros where its models lack it; under Gradient, too, where its leaves have
+// the rows that extend them as one more operand.
 //
 // Throws NonFinite where a line that is to be scaled to a norm is zero.
 Solution solve(const Program& program, const CellGrams& grams);

@@ -113,7 +113,7 @@ void TileReader::advise(std::size_t load) {
   const TileSpan& span = loads_[load].span;
   for (const Operand& operand : program.operands) {
     if (!operand.is_stored() || !program.blocks[span.block].has(operand)) continue;
-    operand.source->will_need(operand.tensor, span.first, span.count);
+    operand.will_need(span.first, span.count);
   }
 }
 
@@ -123,7 +123,7 @@ void TileReader::read_operand(const Load& load, Tile& tile, std::size_t operand)
   const std::size_t bytes = static_cast<std::size_t>(load.span.count) * size_of(from.dtype);
   // Copies are handed to the system, which would not take the pages of a file that was cut short.
   if (program.kind == ProgramKind::Blend || program.kind == ProgramKind::Cast) {
-    tile.parts[operand] = from.source->map(from.tensor, load.span.first, load.span.count);
+    tile.parts[operand] = from.map(load.span.first, load.span.count);
     if (tile.parts[operand] != nullptr) {
       give_back(tile.operands[operand], bytes);  // else both would be resident
       tile.operands[operand] = tile.parts[operand]->bytes().data();
@@ -132,7 +132,7 @@ void TileReader::read_operand(const Load& load, Tile& tile, std::size_t operand)
   }
   // The tile is const to everybody but the thread that fills it.
   auto* const to = const_cast<std::byte*>(tile.operands[operand]);
-  from.source->read(from.tensor, load.span.first, {to, bytes});
+  from.read(load.span.first, {to, bytes});
 }
 
 void TileReader::serve() {

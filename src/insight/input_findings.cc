@@ -11,6 +11,7 @@
 #include "base/hash.h"
 #include "base/path_within.h"
 #include "base/text.h"
+#include "checkpoint/tokens.h"
 #include "insight/findings.h"
 #include "output/card_license.h"
 
@@ -181,33 +182,11 @@ class InputFindings {
   }
 
   // What the tokens of a tokenizer.json are, whatever else it says and in which order.
-  static std::string vocabulary_hash(const Json& tokenizer) {
-    std::map<std::string, std::string> tokens;
-    const auto put = [&](const Json& text, const Json& id) {
-      if (text.is_string()) tokens[text.get<std::string>()] = id.dump();
-    };
-    if (tokenizer.contains("model") && tokenizer["model"].is_object() &&
-        tokenizer["model"].contains("vocab")) {
-      const Json& vocabulary = tokenizer["model"]["vocab"];
-      if (vocabulary.is_object()) {
-        for (const auto& [text, id] : vocabulary.items()) put(text, id);
-      } else if (vocabulary.is_array()) {
-        std::size_t id = 0;
-        for (const Json& pair : vocabulary) {
-          if (pair.is_array() && !pair.empty()) put(pair[0], Json(id));
-          ++id;
-        }
-      }
-    }
-    if (tokenizer.contains("added_tokens") && tokenizer["added_tokens"].is_array()) {
-      for (const Json& token : tokenizer["added_tokens"]) {
-        if (token.is_object() && token.contains("content") && token.contains("id")) {
-          put(token["content"], token["id"]);
-        }
-      }
-    }
+  static std::string vocabulary_hash(const std::string& tokenizer, const std::string& file) {
     std::string all;
-    for (const auto& [text, id] : tokens) all += text + '\0' + id + '\0';
+    for (const ModelToken& token : read_tokenizer_json(tokenizer, file).tokens) {
+      all += fmt::format("{}{}{}{}", token.text, '\0', token.id, '\0');
+    }
     return hash(all);
   }
 
@@ -223,8 +202,7 @@ class InputFindings {
     std::string mark = bytes;
     if (file == "tokenizer.json") {
       try {
-        const Json tokenizer = parse_json(text, file);
-        if (tokenizer.is_object()) mark = vocabulary_hash(tokenizer);
+        mark = vocabulary_hash(text, file);
       } catch (const Error&) {
         mark = bytes;  // what is broken equals only itself
       }
@@ -241,9 +219,12 @@ class InputFindings {
         if (!mark.empty()) groups.add(mark, name_of(i));
       }
       if (groups.size() < 2) continue;
-      add("tokenizers-differ", Severity::Warning,
+      add("tokenizers-differ", plan_.vocabulary ? Severity::Note : Severity::Warning,
           fmt::format("the tokens in `{}` differ ({})", file, groups.sides()),
-          "one row of the embedding may stand for different tokens; merge models of one tokenizer");
+          plan_.vocabulary
+              ? "token rows are matched by text, and the result's tokenizer has all tokens"
+              : "one row of the embedding may stand for different tokens; merge models of one "
+                "tokenizer");
       break;
     }
     for (const char* name : {"bos_token", "eos_token", "pad_token", "unk_token"}) {

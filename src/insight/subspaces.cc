@@ -146,6 +146,7 @@ void SubspaceSurvey::measure(const Program& program, Sums& sums) const {
     if (operand.adapter != nullptr) continue;
     const auto leaf = std::find_if(plan_.leaves.begin(), plan_.leaves.end(),
                                    [&](const auto& one) { return one.get() == operand.source; });
+    if (leaf == plan_.leaves.end()) continue;  // rows that extend one
     std::vector<double> rows = some_rows(operand, columns);
     for (double& value : rows) value = std::isfinite(value) ? value : 0;
     for (const auto& [adapter, v] : inputs) {

@@ -5,6 +5,8 @@
 #include <numeric>
 #include <string_view>
 
+#include "plan/vocabulary.h"
+
 namespace thorns {
 namespace {
 
@@ -117,6 +119,25 @@ void set_layers(Json& config, const std::vector<std::uint64_t>& layers) {
   }
 }
 
+// Numbers of special tokens: one, or a list of them.
+void set_token_ids(Json& object, const Vocabulary& vocabulary) {
+  const auto follow = [&](Json& id) {
+    if (id.is_number_unsigned()) id = vocabulary.row_of(0, id.get<std::uint64_t>());
+  };
+  for (auto& [name, value] : object.items()) {
+    if (!name.ends_with("token_id") && !name.ends_with("token_ids")) continue;
+    if (!value.is_array()) {
+      follow(value);
+      continue;
+    }
+    for (Json& id : value) follow(id);
+  }
+}
+
+std::string file_text(const Json& json) {
+  return json.dump(2, ' ', false, Json::error_handler_t::replace) + '\n';
+}
+
 }  // namespace
 
 ConfigFacts config_facts(const Plan& plan) {
@@ -161,8 +182,21 @@ Json edited_config(Json base, const ConfigFacts& facts) {
 
 std::optional<std::string> config_text(const Plan& plan) {
   if (plan.leaves.empty() || !plan.leaves.front()->config().is_object()) return std::nullopt;
-  const Json config = edited_config(plan.leaves.front()->config(), config_facts(plan));
-  return config.dump(2, ' ', false, Json::error_handler_t::replace) + '\n';
+  Json config = edited_config(plan.leaves.front()->config(), config_facts(plan));
+  if (plan.vocabulary) {
+    set_token_ids(config, *plan.vocabulary);
+    if (has(config, "text_config")) set_token_ids(config["text_config"], *plan.vocabulary);
+  }
+  return file_text(config);
+}
+
+std::optional<std::string> generation_config_text(const Plan& plan) {
+  if (plan.leaves.empty() || !plan.leaves.front()->generation_config()) return std::nullopt;
+  const std::string& text = *plan.leaves.front()->generation_config();
+  if (!plan.vocabulary || plan.vocabulary->leaves.front().moved == 0) return text;
+  Json config = parse_json(text, join_path(plan.leaves.front()->path(), "generation_config.json"));
+  set_token_ids(config, *plan.vocabulary);
+  return file_text(config);
 }
 
 }  // namespace thorns

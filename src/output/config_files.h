@@ -33,4 +33,8 @@ Json edited_config(Json base, const ConfigFacts& facts);
 // The file's text; nullopt where the first leaf is a single weights file, which has no config.json.
 std::optional<std::string> config_text(const Plan& plan);
 
+// generation_config.json: the first leaf's, as it is but for numbers of tokens that have moved;
+// nullopt where it has none. Throws Corrupt where such a file is no JSON.
+std::optional<std::string> generation_config_text(const Plan& plan);
+
 }  // namespace thorns

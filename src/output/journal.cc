@@ -80,6 +80,9 @@ std::string layout_hash(const Plan& plan) {
       add(fmt::format("{} {} {} {} {}\n", static_cast<int>(program.kind), operand.label,
                       to_string(operand.dtype), operand.base.transposed,
                       std::bit_cast<std::uint64_t>(scale)));
+      for (const RowRun& run : operand.rows ? *operand.rows : RowRuns()) {
+        add(fmt::format("{} {} {}\n", run.to, run.from, run.count));
+      }
     }
   }
   ManifestWriter(plan, add).begin();
@@ -110,9 +113,9 @@ std::optional<std::vector<double>> numbers_of(const Json& json) {
   return numbers;
 }
 
-// [recipe node, coefficients, angle or null, fell back]
+// [recipe node, coefficients, angle or null, fell back, padded angle or null]
 std::optional<NodeFacts> node_of(const Json& json, const Recipe& recipe) {
-  if (!json.is_array() || json.size() != 4 || !json[3].is_boolean()) return std::nullopt;
+  if (!json.is_array() || json.size() != 5 || !json[3].is_boolean()) return std::nullopt;
   NodeFacts facts;
   const auto node = count_of(json[0]);
   const auto coefficients = numbers_of(json[1]);
@@ -120,10 +123,12 @@ std::optional<NodeFacts> node_of(const Json& json, const Recipe& recipe) {
   facts.recipe_node = static_cast<std::size_t>(*node);
   if (!std::holds_alternative<BlendNode>(recipe.nodes[facts.recipe_node].node)) return std::nullopt;
   facts.coefficients = *coefficients;
-  if (!json[2].is_null()) {
-    const auto bits = count_of(json[2]);
+  for (const auto& [angle, stored] :
+       {std::pair(&facts.angle, &json[2]), std::pair(&facts.padded_angle, &json[4])}) {
+    if (stored->is_null()) continue;
+    const auto bits = count_of(*stored);
     if (!bits) return std::nullopt;
-    facts.angle = std::bit_cast<double>(*bits);
+    *angle = std::bit_cast<double>(*bits);
   }
   facts.fell_back = json[3].get<bool>();
   return facts;
@@ -243,10 +248,11 @@ std::string journal_line(const TensorFacts& facts, const std::string& sha256) {
   for (const auto& block : facts.blocks) blocks.push_back(bits_json(block));
   Json nodes = Json::array();
   for (const NodeFacts& node : facts.nodes) {
-    nodes.push_back(
-        Json::array({node.recipe_node, bits_json(node.coefficients),
-                     node.angle ? Json(std::bit_cast<std::uint64_t>(*node.angle)) : Json(nullptr),
-                     node.fell_back}));
+    const auto bits = [](const std::optional<double>& angle) {
+      return angle ? Json(std::bit_cast<std::uint64_t>(*angle)) : Json(nullptr);
+    };
+    nodes.push_back(Json::array({node.recipe_node, bits_json(node.coefficients), bits(node.angle),
+                                 node.fell_back, bits(node.padded_angle)}));
   }
   const Json json =
       Json::array({sha256, bits_json(facts.coefficients), blocks, bits_json(facts.norms),

@@ -236,10 +236,12 @@ std::string ManifestWriter::source_json(const Operand& operand, const TensorFact
 std::string ManifestWriter::solved_json(const NodeFacts& facts) const {
   const auto& nodes = plan_.recipe.nodes;
   return fmt::format(
-      R"({{"node": {}, "coefficients": {}, "angle": {}, "fell_back": {}}})",
+      R"({{"node": {}, "coefficients": {}, "angle": {}, "fell_back": {}{}}})",
       facts.recipe_node < nodes.size() ? json_string(nodes[facts.recipe_node].key) : "null",
       numbers_json(facts.coefficients), facts.angle ? json_number(*facts.angle) : "null",
-      facts.fell_back);
+      facts.fell_back,
+      facts.padded_angle ? fmt::format(R"(, "padded_angle": {})", json_number(*facts.padded_angle))
+                         : "");
 }
 
 // Where vocabularies differ: rows (first and last) with the coefficients that hold there.
@@ -313,7 +315,7 @@ std::uint64_t manifest_bound(const Plan& plan, std::span<const WrittenFile> file
       if (!node.method) continue;
       facts.nodes.push_back({node.method->recipe_node,
                              std::vector<double>(node.method->models.size(), kLongestDouble),
-                             kLongestDouble, false});
+                             kLongestDouble, false, kLongestDouble});
     }
     writer.tensor(i, facts);
   }

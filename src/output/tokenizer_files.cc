@@ -9,6 +9,7 @@
 
 #include "base/json.h"
 #include "checkpoint/self_described.h"
+#include "output/tokenizer_union.h"
 #include "thorns/error.h"
 
 namespace thorns {
@@ -43,6 +44,7 @@ std::vector<TokenizerFile> tokenizer_files(Disk& disk, const Plan& plan) {
     const std::string path = join_path(leaf.path(), name);
     files.push_back({path, name, disk.stat(path).size});
   }
+  if (plan.vocabulary) add_tokens(disk, plan, *plan.vocabulary, files);
   return files;
 }
 
@@ -79,14 +81,23 @@ std::vector<std::string> folders_of(const std::vector<TokenizerFile>& files) {
   return {folders.begin(), folders.end()};
 }
 
-void copy_content(Disk& disk, const std::string& path, OutputFile& to) {
-  const auto from = disk.open(path);
-  std::vector<std::byte> piece(std::min<std::uint64_t>(kPiece, from->size()));
-  for (std::uint64_t done = 0; done < from->size(); done += piece.size()) {
-    piece.resize(std::min<std::uint64_t>(kPiece, from->size() - done));
-    from->read(done, piece);
-    to.append(piece);
+void copy_content(Disk& disk, const TokenizerFile& file, OutputFile& to) {
+  const auto from = file.from.empty() ? nullptr : disk.open(file.from);
+  const std::uint64_t size = from == nullptr ? 0 : from->size();
+  std::vector<std::byte> piece(std::min<std::uint64_t>(kPiece, size));
+  std::uint64_t done = 0;
+  const auto copy_up_to = [&](std::uint64_t end) {
+    for (; done < end; done += piece.size()) {
+      piece.resize(std::min<std::uint64_t>(kPiece, end - done));
+      from->read(done, piece);
+      to.append(piece);
+    }
+  };
+  for (const Insertion& insertion : file.insertions) {
+    copy_up_to(insertion.offset);
+    to.append(insertion.text);
   }
+  copy_up_to(size);
 }
 
 }  // namespace thorns

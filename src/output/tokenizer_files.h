@@ -1,4 +1,4 @@
-// The tokenizer files of the output: copies, byte for byte, of one leaf's.
+// The tokenizer files of the output: copies of one leaf's, with the tokens that others add to them.
 #pragma once
 
 #include <functional>
@@ -13,17 +13,22 @@
 
 namespace thorns {
 
+struct Insertion {
+  std::size_t offset = 0;  // in the file that is copied
+  std::string text;
+};
 struct TokenizerFile {
-  std::string from;  // path
+  std::string from;  // path; empty where nothing is copied
   std::string name;  // relative to the output folder; may hold `/`
   std::uint64_t size = 0;
+  std::vector<Insertion> insertions = {};  // ascending
 };
 
 // Whether `name` is a relative path that stays inside the folder it is joined to.
 bool stays_inside(std::string_view name);
 
-// What will be copied, with sizes; empty where the plan has no tokenizer. Throws Corrupt for a name
-// that leaves its folder, NotFound for a file that is gone.
+// What will be written, with sizes; empty where the plan has no tokenizer. Throws Corrupt for a
+// name that leaves its folder, NotFound for a file that is gone, and what add_tokens throws.
 std::vector<TokenizerFile> tokenizer_files(Disk& disk, const Plan& plan);
 
 // The file that transformers reads a chat template from, unless tokenizer_config.json has one.
@@ -36,7 +41,7 @@ bool has_chat_template(Disk& disk, const Checkpoint& leaf);
 // The folders inside the output that `files` need, parents first.
 std::vector<std::string> folders_of(const std::vector<TokenizerFile>& files);
 
-// Appends the content of `path` to `to`, in pieces.
-void copy_content(Disk& disk, const std::string& path, OutputFile& to);
+// Appends the file's content to `to`, in pieces.
+void copy_content(Disk& disk, const TokenizerFile& file, OutputFile& to);
 
 }  // namespace thorns

@@ -46,8 +46,8 @@ std::vector<SmallFile> small_files(Disk& disk, const Plan& plan, const std::stri
                                    const CardOptions& card) {
   std::vector<SmallFile> files;
   if (const auto config = config_text(plan)) files.push_back({kConfigFile, *config});
-  if (!plan.leaves.empty() && plan.leaves.front()->generation_config()) {
-    files.push_back({"generation_config.json", *plan.leaves.front()->generation_config()});
+  if (auto text = generation_config_text(plan)) {
+    files.push_back({"generation_config.json", std::move(*text)});
   }
   if (plan.has_tokenizer && plan.tokenizer_leaf < plan.leaves.size()) {
     if (const auto* leaf = self_described(*plan.leaves[plan.tokenizer_leaf])) {
@@ -391,7 +391,7 @@ class FolderWriter : public CheckpointWriter {
     for (const std::string& name : folders) disk_.make_folder(join_path(folder(), name));
     for (const TokenizerFile& file : tokenizer_) {
       OutputFile to(disk_, folder(), file.name, file.size, bytes_);
-      copy_content(disk_, file.from, to);
+      copy_content(disk_, file, to);
       written_.push_back(to.finish());
     }
     for (const std::string& name : folders) disk_.sync_folder(join_path(folder(), name));

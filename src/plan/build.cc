@@ -92,7 +92,75 @@ class Builder {
     operand.dtype = view.source->tensors()[operand.tensor].dtype;
     operand.elements = view.source->tensors()[operand.tensor].elements;
     operand.label = recipe_.leaves[leaf].name;
-    return push(SumNode{{{true, add_operand(operand), 1.0}}, index});
+    place(operand, rows_of(view));
+    SumNode node{{{true, add_operand(operand), 1.0}}, index};
+    if (const auto extension = extension_of(view, operand)) {
+      node.terms.push_back({true, add_operand(*extension), 1.0});
+    }
+    return push(std::move(node));
+  }
+
+  std::shared_ptr<const RowRuns> rows_of(const LeafView& view) const {
+    const auto found = view.rows.find(program_.tensor);
+    return found == view.rows.end() ? nullptr : found->second;
+  }
+
+  static void place(Operand& operand, std::shared_ptr<const RowRuns> rows) {
+    if (rows == nullptr) return;
+    operand.elements = 0;
+    for (const RowRun& run : *rows) operand.elements += run.count;
+    operand.rows = std::move(rows);
+  }
+
+  // Where the rows lie that an adapter has for the model below its fold: where that model has them.
+  std::shared_ptr<const RowRuns> rows_below(std::size_t fold, const std::string& label) const {
+    const auto& views = *shop_.views;
+    const std::vector<std::size_t> leaves = leaves_below(recipe_, fold);
+    if (leaves.size() == 1) return rows_of(views[leaves.front()]);
+    if (std::all_of(leaves.begin(), leaves.end(),
+                    [&](std::size_t leaf) { return rows_of(views[leaf]) == nullptr; })) {
+      return nullptr;
+    }
+    refuse(fmt::format("`{}` changes token rows of a merge of models that number their tokens "
+                       "differently",
+                       label),
+           "fold it into one of the models, or merge them into a model of its own first");
+  }
+
+  // Of the tensor, in those of the leaves that have it.
+  std::uint64_t most_elements(const std::vector<std::size_t>& leaves) const {
+    std::uint64_t most = 0;
+    for (const std::size_t leaf : leaves) {
+      const LeafView& view = (*shop_.views)[leaf];
+      if (view.by_name.contains(program_.tensor))
+        most = std::max(most, view.tensor(program_.tensor).elements);
+    }
+    return most;
+  }
+
+  // An adapter with tokens of its own: what they are is not known.
+  void check_tokens(std::size_t fold, const Operand& replacement) const {
+    const auto& views = *shop_.views;
+    if (std::all_of(views.begin(), views.end(),
+                    [&](const LeafView& view) { return rows_of(view) == nullptr; })) {
+      return;
+    }
+    if (replacement.elements == most_elements(leaves_below(recipe_, fold))) return;
+    refuse(fmt::format("`{}` brings another number of token rows, and rows are matched by the "
+                       "tokens' texts, which it does not have",
+                       replacement.label),
+           "merge it into its model first, with a tokenizer that has its tokens");
+  }
+
+  std::optional<Operand> extension_of(const LeafView& view, const Operand& own) const {
+    if (view.extension == nullptr) return std::nullopt;
+    const auto tensor = view.extension->find(program_.tensor);
+    if (!tensor) return std::nullopt;
+    Operand operand;
+    set_stored(operand, *view.extension, *tensor);
+    operand.rows = std::make_shared<RowRuns>(RowRuns{{own.elements, 0, operand.elements}});
+    operand.label = own.label + "[gradient]";
+    return operand;
   }
 
   std::optional<std::size_t> add_fold(std::size_t index, const FoldNode& fold) {
@@ -144,6 +212,8 @@ class Builder {
     operand.label = folded_name(recipe_, std::get<FoldNode>(recipe_.nodes[index].node));
     operand.base = resolved.base;
     operand.elements = resolved.base.elements();
+    const auto rows = has_token_rows(program_.tensor) ? rows_below(index, operand.label) : nullptr;
+    if (update.kind != UpdateKind::Map) place(operand, rows);
     switch (update.kind) {
       case UpdateKind::LowRank:
       case UpdateKind::Generate:
@@ -151,10 +221,14 @@ class Builder {
         return add_term(index, base, operand, weight * update.scale);
       case UpdateKind::Add:
         set_stored(operand, adapter.source(), update.first);
+        place(operand, rows);
         return add_term(index, base, operand, weight * update.scale);
       case UpdateKind::Replace: {
         set_stored(operand, adapter.source(), update.first);
         if (weight != 1.0) check_rows(base, operand);
+        check_longest(operand);
+        check_tokens(index, operand);
+        place(operand, rows);
         const std::size_t vector = add_operand(operand);
         if (weight == 1.0) return push(SumNode{{{true, vector, 1.0}}, index});
         return push(SumNode{{{false, base, 1.0 - weight}, {true, vector, weight}}, index});
@@ -177,6 +251,17 @@ class Builder {
                          replacement.label),
              fmt::format("fold it without a weight: `[{}]`", replacement.label));
     }
+  }
+
+  // The rows that extend a shorter model are made of leaves alone.
+  void check_longest(const Operand& replacement) const {
+    if (shop_.vocabulary != VocabularyRule::Gradient || !has_token_rows(program_.tensor)) return;
+    const std::vector<std::size_t> leaves = leaves_below(recipe_, recipe_.root);
+    if (leaves.size() == 1 || replacement.elements == most_elements(leaves)) return;
+    refuse(fmt::format("`{}` brings another number of token rows than the longest model has, and "
+                       "`gradient` extends models, not adapters",
+                       replacement.label),
+           "use --vocabulary union, or fold it in a merge of its own first");
   }
 
   static void set_stored(Operand& operand, const TensorSource& source, std::size_t tensor) {
@@ -212,6 +297,7 @@ class Builder {
     for (const std::size_t from : operands_below(base)) {
       image.mapped = from;
       image.elements = program_.operands[from].elements;
+      image.rows = program_.operands[from].rows;
       image.label = fmt::format("{}[{}]", program_.operands[from].label, node.label);
       node.images.push_back({from, add_operand(image)});
     }
@@ -229,6 +315,11 @@ class Builder {
       refuse(fmt::format("`{}` scales whole rows, and a row of this tensor has {} elements",
                          operand.label, operand.base.columns()),
              fmt::format("rows of at most {} elements can be scaled", kMostGrain));
+    }
+    if (axis == Lines::Rows && operand.rows != nullptr) {
+      refuse(fmt::format("`{}` scales rows of this tensor, whose places in the output are others",
+                         operand.label),
+             "merge it into its model first");
     }
     program_.lines = axis;
     ProgramNode made;
@@ -403,10 +494,16 @@ class Builder {
     program_.operands = std::move(kept_operands);
   }
 
-  // A block ends where an operand ends.
+  // A block ends where an operand begins or ends.
   void cut_blocks(const TensorInfo& first_leaf) {
     std::set<std::uint64_t> ends;
-    for (const Operand& operand : program_.operands) ends.insert(operand.elements);
+    for (const Operand& operand : program_.operands) {
+      if (operand.rows == nullptr) ends.insert(operand.elements);
+      for (const RowRun& run : operand.rows ? *operand.rows : RowRuns()) {
+        if (run.to > 0 && !operand.has(run.to - 1)) ends.insert(run.to);
+        if (!operand.has(run.to + run.count)) ends.insert(run.to + run.count);
+      }
+    }
     const bool truncate = shop_.vocabulary == VocabularyRule::Truncate;
     program_.elements = truncate ? *ends.begin() : *ends.rbegin();
     if (program_.elements != first_leaf.elements) {
@@ -441,13 +538,17 @@ class Builder {
         throw Error(ErrorCode::Mismatch, "an integer tensor cannot be blended or folded into",
                     TensorPlace{program_.tensor});
       }
+      if (program_.blocks.size() > 1) {
+        refuse("the models have different numbers of rows of this integer tensor",
+               "integers are copied when all models agree; they cannot be blended");
+      }
       program_.kind = ProgramKind::Same;
       return;
     }
     const ProgramNode& result = program_.nodes.back();
     const bool plain = result.sum && result.sum->terms.size() == 1 &&
                        result.sum->terms[0].is_operand && result.sum->terms[0].scale == 1.0 &&
-                       program_.operands[0].is_stored();
+                       program_.operands[0].is_stored() && program_.operands[0].rows == nullptr;
     if (plain) {
       program_.kind =
           program_.operands[0].dtype == program_.dtype ? ProgramKind::Copy : ProgramKind::Cast;

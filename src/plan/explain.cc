@@ -98,7 +98,12 @@ std::string node_text(const Plan& plan, const Program& program, const ProgramNod
 std::string blocks_text(const Program& program) {
   std::string text = "rows\n";
   const std::uint64_t row = program.elements / program.shape[0];
-  for (const Block& block : program.blocks) {
+  constexpr std::size_t kMostBlocks = 24;  // spelled out
+  for (std::size_t b = 0; b < program.blocks.size(); ++b) {
+    const Block& block = program.blocks[b];
+    if (b == kMostBlocks) {
+      return text + fmt::format("  and {} more parts\n", program.blocks.size() - b);
+    }
     std::vector<std::string> present;
     for (std::size_t i = 0; i < program.operands.size(); ++i) {
       if (block.has(program.operands[i])) present.push_back(fmt::format("v{}", i + 1));

@@ -22,6 +22,10 @@ struct LeafView {
   std::vector<TensorInfo> tensors;             // sorted by name; what folds may address
   std::map<std::string, std::size_t> by_name;  // merge name -> index in source->tensors()
   std::optional<std::string> embedding;        // of a leaf whose head is tied and not stored
+  // Where the rows of token tensors lie in the output, by merge name; the first where none is
+  // given.
+  std::map<std::string, std::shared_ptr<const RowRuns>> rows;
+  const TensorSource* extension = nullptr;  // rows beyond its own, by merge name (extension.h)
 
   // As its file describes it; the name may be another. `name` must be in by_name.
   const TensorInfo& tensor(const std::string& name) const {

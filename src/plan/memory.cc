@@ -78,7 +78,7 @@ std::uint64_t factor_bytes(const Program& program) {
     if (!operand.is_product()) continue;
     const std::uint64_t rank = operand.update->rank;
     const std::uint64_t columns = std::max<std::uint64_t>(1, program.columns());
-    const std::uint64_t rows = operand.elements / columns;
+    const std::uint64_t rows = operand.base.elements() / columns;
     const std::uint64_t factors = (rows + 2 * (columns + kPanel)) * rank * sizeof(float);
     bytes += factors + std::min(factors, kMostKept);
   }

@@ -11,11 +11,13 @@
 #include "base/text.h"
 #include "checkpoint/self_described.h"
 #include "plan/build.h"
+#include "plan/extension.h"
 #include "plan/layout.h"
 #include "plan/match.h"
 #include "plan/memory.h"
 #include "plan/replicate.h"
 #include "plan/tensor_sets.h"
+#include "plan/vocabulary.h"
 
 namespace thorns {
 namespace {
@@ -319,12 +321,32 @@ void warn_of_vocabularies(Plan& plan, const std::vector<LeafView>& views, const 
       text += fmt::format("{}{} in {}", separator, rows, list_text(leaves, 4));
       separator = "; ";
     }
-    plan.warnings.push_back(text + fmt::format("); rows are matched by number and {}",
-                                               rule == VocabularyRule::Union
-                                                   ? "those of some models taken from these"
-                                               : rule == VocabularyRule::Zero
-                                                   ? "those that a model lacks are zero in it"
-                                                   : "those of some models dropped"));
+    plan.warnings.push_back(
+        text + fmt::format("); rows are matched by {} and {}", plan.vocabulary ? "text" : "number",
+                           rule == VocabularyRule::Union ? "those of some models taken from these"
+                           : rule == VocabularyRule::Gradient
+                               ? "those that a model lacks run from its last "
+                                 "row to the longest model's"
+                           : rule == VocabularyRule::Zero
+                               ? "those that a model lacks are zero in it"
+                               : "those of some models dropped"));
+    return;
+  }
+}
+
+// Says how many token rows no model has.
+void warn_of_empty_rows(Plan& plan) {
+  for (const Program& program : plan.programs) {
+    std::uint64_t elements = 0;
+    for (const Block& block : program.blocks) {
+      const bool any = std::any_of(program.operands.begin(), program.operands.end(),
+                                   [&](const Operand& operand) { return block.has(operand); });
+      if (!any) elements += block.count;
+    }
+    if (elements == 0) continue;
+    plan.warnings.push_back(
+        fmt::format("{} rows of `{}` stand for tokens that no model has a row for: they are zero",
+                    elements / (program.elements / program.shape[0]), program.tensor));
     return;
   }
 }
@@ -430,10 +452,7 @@ VocabularyRule vocabulary_rule(const std::string& word) {
   if (word == "zero") return VocabularyRule::Zero;
   if (word == "truncate") return VocabularyRule::Truncate;
   if (word == "strict") return VocabularyRule::Strict;
-  if (word == "gradient") {
-    throw Error(ErrorCode::Unsupported, "the vocabulary rule `gradient` cannot be followed yet",
-                Where{}, "use union, zero, truncate or strict");
-  }
+  if (word == "gradient") return VocabularyRule::Gradient;
   throw Error(ErrorCode::BadRecipe, fmt::format("unknown vocabulary rule `{}`", word), Where{},
               did_you_mean(word, std::vector<std::string>{"union", "gradient", "zero", "truncate",
                                                           "strict"}));
@@ -510,7 +529,7 @@ PlanResult make_plan(Disk& disk, Recipe recipe, const PlanOptions& options) {
     });
   }
   if (problems.empty()) {
-    return make_plan(std::move(recipe), std::move(leaves), std::move(adapters), options);
+    return make_plan(std::move(recipe), std::move(leaves), std::move(adapters), options, &disk);
   }
   PlanResult result;
   result.plan.recipe = std::move(recipe);
@@ -519,7 +538,8 @@ PlanResult make_plan(Disk& disk, Recipe recipe, const PlanOptions& options) {
 }
 
 PlanResult make_plan(Recipe recipe, std::vector<std::unique_ptr<Checkpoint>> leaves,
-                     std::vector<std::unique_ptr<Adapter>> adapters, const PlanOptions& options) {
+                     std::vector<std::unique_ptr<Adapter>> adapters, const PlanOptions& options,
+                     Disk* disk) {
   PlanResult result;
   Plan& plan = result.plan;
   std::vector<Error>& problems = result.problems;
@@ -559,9 +579,14 @@ PlanResult make_plan(Recipe recipe, std::vector<std::unique_ptr<Checkpoint>> lea
   choose_tokenizer(plan, settings.tokenizer, problems);
   if (!problems.empty()) return result;
 
+  if (workshop.vocabulary == VocabularyRule::Gradient) extend_views(plan, views);
+  if (workshop.vocabulary == VocabularyRule::Union && disk != nullptr) {
+    align_by_text(*disk, plan, views);
+  }
   warn_without_tokenizer(plan);
   warn_of_vocabularies(plan, views, workshop.set, workshop.vocabulary);
   build_programs(plan, workshop, problems);
+  warn_of_empty_rows(plan);
   check_token_rows(plan, workshop, problems);
   if (plan.programs.empty() && problems.empty()) {
     problems.emplace_back(ErrorCode::Mismatch, "the models hold no tensors", Where{});

@@ -3,11 +3,13 @@
 // refused.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -20,6 +22,16 @@
 
 namespace thorns {
 
+// Consecutive elements of a vector, whole rows, and where they lie in the output tensor.
+struct RowRun {
+  std::uint64_t to = 0;    // first element, in the output
+  std::uint64_t from = 0;  // first element, in the vector
+  std::uint64_t count = 0;
+};
+using RowRuns = std::vector<RowRun>;  // ascending in `to`, without overlaps
+// The run that holds an element of the output, or the next one.
+RowRuns::const_iterator run_at(const RowRuns& runs, std::uint64_t element);
+
 // One vector of a tensor's span: a stored tensor; the product of an update's two factors; what an
 // update computes; or what a linear update makes of another operand.
 struct Operand {
@@ -30,8 +42,28 @@ struct Operand {
   const Update* update = nullptr;    // set: LowRank (unscaled U * V), Generate (unscaled D) or Map
   BaseTensor base;                   // what `update` was made for
   std::size_t mapped = 0;      // Map: the operand that the update is applied to, an earlier one
-  std::uint64_t elements = 0;  // fewer than the program's where it lacks the last rows
-  std::string label;           // "NousHermes", "Kimiko"
+  std::uint64_t elements = 0;  // fewer than the program's where it lacks rows
+  std::shared_ptr<const RowRuns> rows;  // null: its rows are the first of the program's
+  std::string label;                    // "NousHermes", "Kimiko"
+
+  bool has(std::uint64_t element) const;  // of the program's
+  // As TensorSource has them, of a stored operand, by the program's elements, which it must have.
+  void read(std::uint64_t first, std::span<std::byte> to) const;
+  std::shared_ptr<const FilePart> map(std::uint64_t first, std::uint64_t count) const;
+  void will_need(std::uint64_t first, std::uint64_t count) const;
+  // Calls body(element of the vector, count) for the runs that make up these elements of the
+  // program's.
+  template <class Body>
+  void each_run(std::uint64_t first, std::uint64_t count, Body body) const {
+    if (rows == nullptr) return body(first, count);
+    for (auto run = run_at(*rows, first); count > 0; ++run) {
+      const std::uint64_t skipped = first - run->to;
+      const std::uint64_t part = std::min(count, run->count - skipped);
+      body(run->from + skipped, part);
+      first += part;
+      count -= part;
+    }
+  }
 
   bool is_stored() const { return update == nullptr; }
   bool is_product() const { return is(UpdateKind::LowRank); }
@@ -100,17 +132,17 @@ struct ProgramNode {  // exactly one of them
 enum class Lines { None, Rows, Columns };
 
 // What becomes of rows that only some models have (docs/language.md).
-enum class VocabularyRule { Union, Zero, Truncate, Strict };
-VocabularyRule vocabulary_rule(const std::string& word);  // BadRecipe or Unsupported
+enum class VocabularyRule { Union, Gradient, Zero, Truncate, Strict };
+VocabularyRule vocabulary_rule(const std::string& word);  // BadRecipe
 
-// Consecutive elements, whole rows, that the same operands have. All but the first are the last
-// rows of an embedding or output head, where vocabularies differ.
+// Consecutive elements, whole rows, that the same operands have. There are several in an embedding
+// or output head, where vocabularies differ.
 struct Block {
   std::uint64_t first = 0;
   std::uint64_t count = 0;
   bool written = true;  // false: measured for an inner node, but not in the output (Truncate)
 
-  bool has(const Operand& operand) const { return first + count <= operand.elements; }
+  bool has(const Operand& operand) const { return operand.has(first); }
 };
 
 enum class ProgramKind {
@@ -170,6 +202,8 @@ struct MemoryPlan {
   std::uint64_t total() const { return fixed + factors + scratch + output + tiles; }
 };
 
+struct Vocabulary;  // plan/vocabulary.h
+
 // A thing that was left out or changed on purpose, for the summary and manifest.
 struct Dropped {
   std::string tensor;
@@ -193,7 +227,8 @@ struct Plan {
   std::vector<std::unique_ptr<Adapter>> adapters;   // like recipe.adapters
   // What folds make of several of them, by node of the recipe.
   std::map<std::size_t, std::unique_ptr<Adapter>> combined;
-  std::vector<Program> programs;  // in writing order
+  std::vector<std::unique_ptr<TensorSource>> extensions;  // of leaves with fewer token rows
+  std::vector<Program> programs;                          // in writing order
   std::vector<Shard> shards;
   MemoryPlan memory;
   std::size_t threads = 1;
@@ -204,6 +239,8 @@ struct Plan {
   std::uint64_t bytes_out = 0;   // tensor data
   std::vector<Dropped> dropped;
   std::vector<std::string> warnings;
+  // What the token rows of the output stand for, where `union` matched them by text; else null.
+  std::shared_ptr<const Vocabulary> vocabulary;
   std::size_t tokenizer_leaf = 0;  // whose tokenizer files are copied
   bool has_tokenizer = false;
   bool tied = false;             // the output's tie_word_embeddings
@@ -218,9 +255,11 @@ struct PlanResult {
   std::vector<Error> problems;
 };
 PlanResult make_plan(Disk& disk, Recipe recipe, const PlanOptions& options);
-// The same for leaves and adapters that are open already, in the order of the recipe's.
+// The same for leaves and adapters that are open already, in the order of the recipe's. Without a
+// disk no tokenizer is read, and token rows are matched by number.
 PlanResult make_plan(Recipe recipe, std::vector<std::unique_ptr<Checkpoint>> leaves,
-                     std::vector<std::unique_ptr<Adapter>> adapters, const PlanOptions& options);
+                     std::vector<std::unique_ptr<Adapter>> adapters, const PlanOptions& options,
+                     Disk* disk = nullptr);
 
 // The little program of one tensor, in words: operands with files and types, nodes with parameters
 // and where each number comes from. NotFound with a suggestion where no output tensor has that

@@ -216,7 +216,7 @@ TEST(Plan, AllProblemsAreCollected) {
   adapters.push_back(lora("L", "no.such.module", 8, 4, 2, 1.0, 5));
   PlanOptions options;
   options.tokenizer = "Z";
-  options.vocabulary = "gradient";
+  options.vocabulary = "gradual";
   const Planned planned("{A[L]+B}", {{model(8, 1, true), Json()}, {model(9, 2, true), Json()}},
                         options, std::move(adapters));
   EXPECT_EQ(planned.result.problems.size(), 4U);

@@ -18,6 +18,9 @@ struct NodeFacts {
   std::vector<double> coefficients;  // of the node's models
   std::optional<double> angle;       // radians
   bool fell_back = false;
+  // What the angle would be, were the rows that only some of its models have zero in the others;
+  // where there are such rows.
+  std::optional<double> padded_angle = std::nullopt;
 };
 
 // What is known of one output tensor when it has been written.

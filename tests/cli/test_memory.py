@@ -11,13 +11,13 @@ import support
 BLOCK = struct.pack("<4096e", *[(i * 37 % 256 - 128) / 64 for i in range(4096)])
 
 
-def write_one_tensor(folder, rows, columns, shift):
+def write_one_tensor(folder, rows, columns, shift, name="w"):
     """One float16 tensor; the file has numbers at its beginning, middle and end, and else holes."""
     os.makedirs(folder)
     with open(os.path.join(folder, "config.json"), "w") as file:
         json.dump({"model_type": "llama", "torch_dtype": "float16"}, file)
     size = rows * columns * 2
-    header = {"w": {"dtype": "F16", "shape": [rows, columns], "data_offsets": [0, size]}}
+    header = {name: {"dtype": "F16", "shape": [rows, columns], "data_offsets": [0, size]}}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     begin = 8 + len(text)
@@ -27,6 +27,12 @@ def write_one_tensor(folder, rows, columns, shift):
         for place in (0, size // 4 * 2, size - len(BLOCK)):
             file.seek(begin + place)
             file.write(BLOCK[shift:] + BLOCK[:shift])
+
+
+def write_tokenizer(folder, tokens):
+    model = {"type": "BPE", "vocab": {token: row for row, token in enumerate(tokens)}, "merges": []}
+    with open(os.path.join(folder, "tokenizer.json"), "w") as file:
+        json.dump({"added_tokens": [], "model": model}, file)
 
 
 @unittest.skipIf(os.environ.get("THORNS_SANITIZE"), "a sanitizer's own memory counts, too")
@@ -124,6 +130,22 @@ class Ceiling(support.CliTest):
                     file.write(BLOCK)
                 file.truncate(8 + len(text) + at)
         self.assertLess(self.peak("{A+B}", "--memory", "128MB", "-j", "2"), 128_000_000)
+
+    def test_large_vocabularies(self):
+        embedding = "model.embed_tokens.weight"
+        for rows, megabytes in ((128_000, 128), (256_000, 192)):
+            with self.subTest(rows=rows):
+                tokens = ["token%d" % row for row in range(rows - 2)]
+                turned = tokens[:1000] + tokens[2000:] + tokens[1000:2000]
+                for number, name in enumerate("AB"):
+                    folder = self.path("models", "%s%d" % (name, rows))
+                    write_one_tensor(folder, rows, 64, 2 * number, embedding)
+                    write_tokenizer(folder, (turned if number else tokens) + ["own" + name, "."])
+                key = "{A%d+B%d}" % (rows, rows)
+                peak = self.peak(key, "--memory", "%dMB" % megabytes, "-j", "2", "--force")
+                self.assertLess(peak, megabytes * 1_000_000)
+                with open(self.path("out", "config.json")) as file:
+                    self.assertEqual(json.load(file)["vocab_size"], rows + 1)
 
 
 if __name__ == "__main__":
