@@ -119,7 +119,7 @@ std::string folder_in_cache(Disk& disk, const std::string& cache, const Reposito
                 {}, fetch_hint(repository));
   }
   const std::string commit = commit_of(disk, home, repository.revision);
-  const std::string snapshot = join_path(join_path(home, "snapshots"), commit);
+  std::string snapshot = join_path(join_path(home, "snapshots"), commit);
   if (commit.empty() || !is_there(disk, snapshot)) {
     const std::vector<std::string> known = revisions(disk, home);
     if (known.empty() && was_interrupted(disk, home)) {

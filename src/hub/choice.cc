@@ -42,8 +42,10 @@ bool is_top(const std::string& name) { return name.find('/') == std::string::npo
 bool is_side_file(const std::string& name) {
   if (name.starts_with(kTemplates)) return name.ends_with(".jinja");
   if (!is_top(name)) return false;
-  for (const char* start : {"README", "LICEN", "NOTICE", "USE_POLICY"}) {
-    if (name.starts_with(start)) return true;
+  static constexpr std::array kTexts = {"README", "LICEN", "NOTICE", "USE_POLICY"};
+  if (std::any_of(kTexts.begin(), kTexts.end(),
+                  [&](const char* start) { return name.starts_with(start); })) {
+    return true;
   }
   if (name.starts_with("tokenization_")) return name.ends_with(".py");
   if (name.find(".index.") != std::string::npos || name == "trainer_state.json" ||

@@ -41,7 +41,7 @@ std::string trimmed(const std::string& text) {
 
 // Where the token comes from is told, the token never.
 std::string checked_token(const std::string& token, const std::string& from) {
-  const std::string text = trimmed(token);
+  std::string text = trimmed(token);
   if (std::all_of(text.begin(), text.end(), [](char c) { return c > 0x20 && c < 0x7F; })) {
     return text;
   }

@@ -71,7 +71,7 @@ std::uint64_t size_field(const Json& object, const std::string& file, const std:
 }  // namespace
 
 std::string read_commit(const std::string& answer, const std::string& place) {
-  const std::string commit = text_field(parse_json(answer, place, 0, kJsonDepth), "sha");
+  std::string commit = text_field(parse_json(answer, place, 0, kJsonDepth), "sha");
   if (!is_commit(commit)) refuse(place, "it names no commit");
   return commit;
 }

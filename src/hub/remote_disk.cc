@@ -72,7 +72,7 @@ class RemoteDisk::File final : public ReadFile {
     const std::lock_guard lock(disk_.mutex_);
     while (!to.empty()) {
       if (offset < begin_ || offset >= begin_ + kept_.size()) fetch(offset, to.size());
-      const std::size_t from = static_cast<std::size_t>(offset - begin_);
+      const auto from = static_cast<std::size_t>(offset - begin_);
       const std::size_t count = std::min(to.size(), kept_.size() - from);
       std::memcpy(to.data(), kept_.data() + from, count);
       to = to.subspan(count);
