@@ -9,6 +9,7 @@
 
 #include "adapter/adapter.h"
 #include "adapter/norms.h"
+#include "api/repositories.h"
 #include "api/requests.h"
 #include "base/text.h"
 #include "base/threads.h"
@@ -237,7 +238,7 @@ std::string meant_by(Disk& disk, const std::string& path) {
 InspectReport inspect(const InspectOptions& options, Observer& observer) {
   Disk& disk = real_disk();
   InspectOptions meant = options;
-  meant.path = meant_by(disk, options.path);
+  meant.path = meant_by(disk, located(disk, options.path));
   InspectReport report;
   report.path = options.path;
   const bool adapter = is_adapter(disk, meant.path);

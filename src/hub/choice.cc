@@ -58,11 +58,11 @@ bool is_side_file(const std::string& name) {
 
 // What training leaves beside the weights, and weights for other programs.
 bool is_no_model(const std::string& name) {
-  for (const char* start : {"consolidated", "training_args", "optimizer", "scheduler", "scaler",
-                            "rng_state", "adapter_model"}) {
-    if (name.starts_with(start)) return true;
-  }
-  return false;
+  static constexpr std::array kStarts = {"consolidated", "training_args", "optimizer",
+                                         "scheduler",    "scaler",        "rng_state",
+                                         "adapter_model"};
+  return std::any_of(kStarts.begin(), kStarts.end(),
+                     [&](const char* start) { return name.starts_with(start); });
 }
 
 const HubFile* find(const HubListing& listing, const std::string& name) {

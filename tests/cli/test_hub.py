@@ -51,6 +51,11 @@ class Cache(support.CliTest):
         )
         self.assertIn("21 of 21 common tensors", self.thorns("diff", "o/A", "models/A").out)
         self.assert_code(self.thorns("diff", "models--o--A", "--blame", "{o/A+B}", "--path", "models"), 0)
+        for repository in ("o/A", "o/L@v1"):
+            result = self.thorns("inspect", repository, "--json")
+            self.assert_code(result, 0)
+            self.assertEqual(result.json()["path"], repository)
+        self.assert_code(self.thorns("inspect", "o/L@v1", "--base", "o/A"), 0)
         self.assert_code(self.thorns("check", "N[M]", "-m", "N=o/A", "-a", "M=o/L@v1"), 0)
         self.cache("o/merged", "folders")
         self.assert_code(self.thorns("verify", "o/merged"), 0)
