@@ -38,8 +38,16 @@ bool ends_with_any(const std::string& name, const std::vector<std::string_view>&
 
 bool is_top(const std::string& name) { return name.find('/') == std::string::npos; }
 
+// Weights of any format that is read.
+bool is_weights(const std::string& name) {
+  return name.ends_with(".gguf") ||
+         std::any_of(formats().begin(), formats().end(),
+                     [&](const Format& format) { return ends_with_any(name, format.endings); });
+}
+
 // Configuration, tokenizer, card and licence, by their names.
 bool is_side_file(const std::string& name) {
+  if (is_weights(name)) return false;  // "NOTICE.safetensors" is a strange name, but no notice
   if (name.starts_with(kTemplates)) return name.ends_with(".jinja");
   if (!is_top(name)) return false;
   static constexpr std::array kTexts = {"README", "LICEN", "NOTICE", "USE_POLICY"};

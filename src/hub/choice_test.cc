@@ -34,6 +34,9 @@ TEST(Choice, TakesOneFormatOfTheWeights) {
             (Names{"adapter_config.json", "adapter_model.safetensors"}));
   EXPECT_EQ(chosen({"adapter_model.bin", "pytorch_model.bin"}),
             (Names{"adapter_model.bin", "pytorch_model.bin"}));
+  for (const char* name : {"NOTICE.safetensors", "LICENSE.bin", "README.gguf"}) {
+    EXPECT_EQ(chosen({name}), Names{name});
+  }
   // The index says which shards.
   const HubChoice choice = choose_files(
       {"o/r"},
