@@ -120,6 +120,10 @@ class TextOracle {
       const MemoryAdapter& adapter =
           *loras_.at(recipe_.adapters[fold->adapters.front().adapter].name);
       const Update& update = adapter.updates().front();
+      if (update.change != nullptr) {
+        change_rows(dynamic_cast<const PlainChange&>(*update.change), known);
+        return known;
+      }
       const auto& source = static_cast<const MemoryCheckpoint&>(adapter.source());
       const auto delta = reference::low_rank(source.data()[update.second].values(),
                                              source.data()[update.first].values(),
@@ -133,6 +137,20 @@ class TextOracle {
       return known;
     }
     return {blended(std::get<BlendNode>(value)), {}};
+  }
+
+  // A whole tensor, in the order of the leaf's own rows.
+  static void change_rows(const PlainChange& change, Known& known) {
+    std::vector<double> values;
+    for (std::size_t r = 0; r < known.second.size(); ++r) {
+      const Row& row = known.first.at(called(known.second, r));
+      values.insert(values.end(), row.begin(), row.end());
+    }
+    change.change(values);
+    for (std::size_t r = 0; r < known.second.size(); ++r) {
+      const auto begin = values.begin() + static_cast<std::ptrdiff_t>(r * kColumns);
+      known.first.at(called(known.second, r)) = Row(begin, begin + kColumns);
+    }
   }
 
   Rows blended(const BlendNode& blend) const {
@@ -202,17 +220,73 @@ void fill(Family& family) {
   family.add("C", c);
 }
 
+// Changes that are no products, of B's 41 rows: every row by its own number.
+template <class Kind>
+class RowChange : public Kind, public PlainChange {
+ public:
+  bool fits(const BaseTensor& base) const override { return base.shape.front() == 41; }
+  std::string expected() const override { return "41 rows"; }
+  std::vector<std::size_t> tensors() const override { return {}; }
+  std::uint64_t memory(const BaseTensor& /*base*/) const override { return 1000; }
+};
+
+double step(std::uint64_t element) { return 0.001 * static_cast<double>(element / kColumns); }
+
+class Steps final : public RowChange<DeltaChange> {
+  class Loaded final : public Delta {
+    void generate(std::uint64_t first, std::span<double> to) const override {
+      for (std::size_t i = 0; i < to.size(); ++i) to[i] = step(first + i);
+    }
+  };
+  std::unique_ptr<Delta> load(const TensorSource&, const BaseTensor&) const override {
+    return std::make_unique<Loaded>();
+  }
+  void change(std::vector<double>& values) const override {
+    for (std::size_t e = 0; e < values.size(); ++e) values[e] += step(e);
+  }
+};
+
+class Stretched final : public RowChange<MapChange> {
+  class Loaded final : public RowMap {
+    void apply(std::uint64_t first, std::span<const double> from,
+               std::span<double> to) const override {
+      for (std::size_t i = 0; i < to.size(); ++i) to[i] = from[i] * (1 + step(first + i));
+    }
+  };
+  bool elementwise() const override { return true; }
+  std::unique_ptr<RowMap> load(const TensorSource&, const BaseTensor&) const override {
+    return std::make_unique<Loaded>();
+  }
+  void change(std::vector<double>& values) const override {
+    for (std::size_t e = 0; e < values.size(); ++e) values[e] *= 1 + step(e);
+  }
+};
+
+std::unique_ptr<MemoryAdapter> changing(const std::string& name, UpdateKind kind,
+                                        std::shared_ptr<const Change> change) {
+  Update update;
+  update.kind = kind;
+  update.module = "lm_head";
+  update.parameter = "weight";
+  update.change = std::move(change);
+  return std::make_unique<MemoryAdapter>(name, std::vector<Update>{update},
+                                         std::vector<MemoryTensor>{});
+}
+
 TEST(TokenText, UnionAtEveryNode) {
-  const KeyBinder binder({"A", "B", "C"}, {"L", "M"});
+  const KeyBinder binder({"A", "B", "C"}, {"L", "M", "G", "S"});
   Family family;
   fill(family);
   Loras loras;
+  loras["G"] = changing("G", UpdateKind::Generate, std::make_shared<Steps>());
+  loras["S"] = changing("S", UpdateKind::Map, std::make_shared<Stretched>());
   loras["L"] = lora("L", "lm_head", 41, kColumns, 4, 0.5, 100);
   loras["M"] = lora("M", "lm_head", 45, kColumns, 3, 2.0, 200);
   Exactness exactness;
-  for (const char* key : {"{A+B}", "{{A+B}+C}", "{A+{B+C}}", "{{A+C}+{B+C}}", "{A+3*B}",
-                          "{A+B+C; linear}", "{A+2*B+3*C; linear}", "{{A+B+C; linear}+{B+A}}",
-                          "{A+B[L]}", "{A+{B[L]+C[0.5*M]}}", "{{A+B[L][L]}+{C[M]+A}}"}) {
+  for (const char* key :
+       {"{A+B}", "{{A+B}+C}", "{A+{B+C}}", "{{A+C}+{B+C}}", "{A+3*B}", "{A+B+C; linear}",
+        "{A+2*B+3*C; linear}", "{{A+B+C; linear}+{B+A}}", "{A+B[L]}", "{A+{B[L]+C[0.5*M]}}",
+        "{{A+B[L][L]}+{C[M]+A}}", "{A+B[G]}", "{{A+B[S][G]}+C}"}) {
     SCOPED_TRACE(key);
     const Recipe recipe = binder.bind(key);
     PlanResult made = family.plan(recipe, loras);
