@@ -67,7 +67,7 @@ struct SpecialToken {
 struct TokenizerFacts {
   std::string kind;  // "BPE", "Unigram", "WordPiece", "SentencePiece", "llama"; empty: unknown
   std::optional<std::uint64_t> tokens;  // the largest id + 1
-  std::optional<std::uint64_t> added;   // of them, beside the vocabulary proper
+  std::optional<std::uint64_t> added;   // of them, special or added to the vocabulary
   std::vector<SpecialToken> special;
   bool chat_template = false;
   std::vector<std::string> files;  // names

@@ -138,7 +138,7 @@ std::string architecture_text(const ModelShape& shape) {
 std::string tokenizer_text(const TokenizerFacts& tokenizer) {
   std::string tokens = counted(tokenizer.tokens, "{} tokens");
   if (tokenizer.added && *tokenizer.added > 0) {
-    tokens += fmt::format(" ({} added)", *tokenizer.added);
+    tokens += fmt::format(" ({} special or added)", *tokenizer.added);
   }
   std::vector<std::string> words = {tokenizer.kind, tokens};
   for (const SpecialToken& special : tokenizer.special) {

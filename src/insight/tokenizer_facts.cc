@@ -4,8 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
-#include <limits>
 #include <string_view>
 #include <utility>
 
@@ -13,6 +11,7 @@
 #include "base/path_within.h"
 #include "checkpoint/gguf_facts.h"
 #include "checkpoint/json_events.h"
+#include "checkpoint/tokens.h"
 #include "thorns/error.h"
 
 namespace thorns {
@@ -22,50 +21,23 @@ constexpr std::uint64_t kLargestTokenizer = std::uint64_t{64} << 20;
 constexpr std::uint64_t kLargestConfig = std::uint64_t{4} << 20;
 constexpr std::array<std::string_view, 4> kRoles = {"bos", "eos", "unk", "pad"};
 
-// tokenizer.json as it passes by: what it is and how many tokens it has, without keeping any.
-class TokenizerEvents final : public JsonEvents {
+// The `model.type` of a tokenizer.json; nothing else is kept.
+class KindEvents final : public JsonEvents {
  public:
   std::string kind;
-  bool has_vocabulary = false;
-  std::uint64_t vocabulary = 0;  // tokens of it
-  std::uint64_t end = 0;         // its largest id + 1
-  std::vector<std::uint64_t> added;
 
-  void begin_object() override { open(false); }
+  void begin_object() override { path_.emplace_back(); }
   void end_object() override { path_.pop_back(); }
-  void begin_array() override { open(true); }
+  void begin_array() override { path_.emplace_back(); }
   void end_array() override { path_.pop_back(); }
-  void key(std::string& name) override { path_.back().key = std::move(name); }
+  void key(std::string& name) override { path_.back() = std::move(name); }
   void scalar(const JsonScalar& value) override {
-    const bool counts = value.kind == JsonScalar::Kind::Unsigned &&
-                        value.number < std::numeric_limits<std::uint64_t>::max();
-    if (at({"model", "type"}) && value.kind == JsonScalar::Kind::Text) kind = *value.text;
-    if (counts && at({"model", "vocab", "*"}) && !path_.back().is_array) {
-      ++vocabulary;
-      end = std::max(end, value.number + 1);
-    }
-    if (counts && at({"added_tokens", "*", "id"})) added.push_back(value.number);
+    if (value.kind != JsonScalar::Kind::Text || path_.size() != 2) return;
+    if (path_[0] == "model" && path_[1] == "type") kind = *value.text;
   }
 
  private:
-  struct Level {
-    bool is_array = false;
-    std::string key;  // of the value that is being read; "*" in an array
-  };
-
-  void open(bool is_array) {
-    has_vocabulary = has_vocabulary || at({"model", "vocab"});
-    // A Unigram vocabulary is a list of pairs; a token's id is its place.
-    if (is_array && at({"model", "vocab", "*"}) && path_.back().is_array) end = ++vocabulary;
-    path_.push_back({is_array, "*"});
-  }
-  bool at(std::initializer_list<std::string_view> path) const {
-    return std::equal(
-        path_.begin(), path_.end(), path.begin(), path.end(),
-        [](const Level& level, std::string_view name) { return level.key == name || name == "*"; });
-  }
-
-  std::vector<Level> path_;
+  std::vector<std::string> path_;  // the key of the value that is being read, at each depth
 };
 
 class TokenizerReader {
@@ -75,8 +47,15 @@ class TokenizerReader {
 
   TokenizerFacts read() {
     facts_.files = model_.tokenizer_files();
-    attempt("tokenizer.model", [&](const std::string&) { facts_.kind = "SentencePiece"; });
-    attempt("tokenizer.json", [&](const std::string& path) { read_tokenizer(path); });
+    if (std::any_of(facts_.files.begin(), facts_.files.end(), is_sentencepiece_name)) {
+      facts_.kind = "SentencePiece";
+    }
+    attempt("tokenizer.json", [&](const std::string& path) {
+      KindEvents events;
+      read_json_events(read_text(disk_, path, kLargestTokenizer), path, 0, events);
+      facts_.kind = events.kind;
+    });
+    count_tokens();
     for (const char* name : {"special_tokens_map.json", "tokenizer_config.json"}) {
       attempt(name, [&](const std::string& path) { read_special(path); });
     }
@@ -94,26 +73,33 @@ class TokenizerReader {
     try {
       read(path_within(disk_, model_.path(), name));
     } catch (const Error& error) {
+      note_broken(error);
+    }
+  }
+
+  // Says once what is broken, whichever reader found it.
+  void note_broken(const Error& error) {
+    if (notes_.empty() || notes_.back().message != error.message()) {
       notes_.push_back({"tokenizer-broken", error.message()});
     }
   }
 
-  void read_tokenizer(const std::string& path) {
-    TokenizerEvents events;
-    read_json_events(read_text(disk_, path, kLargestTokenizer), path, 0, events);
-    facts_.kind = events.kind;
-    if (!events.has_vocabulary) return;
-    std::vector<std::uint64_t>& added = events.added;
-    std::sort(added.begin(), added.end());
-    added.erase(std::unique(added.begin(), added.end()), added.end());
-    added.erase(added.begin(), std::lower_bound(added.begin(), added.end(), events.end));
-    facts_.added = added.size();
-    facts_.tokens = added.empty() ? events.end : added.back() + 1;
-    const std::uint64_t ids = events.vocabulary + added.size();
-    if (ids >= *facts_.tokens) return;
-    notes_.push_back({"token-ids-have-holes",
-                      fmt::format("{} of the ids below {} belong to no token of tokenizer.json",
-                                  *facts_.tokens - ids, *facts_.tokens)});
+  void count_tokens() {
+    try {
+      const TokenList list = read_tokens(disk_, model_.path(), facts_.files);
+      if (list.empty()) return;
+      facts_.tokens = list.end();
+      facts_.added = static_cast<std::uint64_t>(
+          std::count_if(list.tokens.begin(), list.tokens.end(),
+                        [](const ModelToken& token) { return token.added; }));
+      const std::uint64_t holes = list.end() - list.tokens.size();
+      if (holes == 0) return;
+      notes_.push_back({"token-ids-have-holes",
+                        fmt::format("{} of the ids below {} belong to no token of the tokenizer",
+                                    holes, list.end())});
+    } catch (const Error& error) {
+      note_broken(error);
+    }
   }
 
   void read_special(const std::string& path) {

@@ -104,7 +104,7 @@ class Checkpoints(Inspect):
             {"bos_token": "t0", "eos_token": {"content": "t1"}, "chat_template": "{{ messages }}"}))
         answer = self.inspect("A")
         facts = answer["checkpoint"]["tokenizer"]
-        self.assertEqual((facts["kind"], facts["tokens"], facts["added"]), ("BPE", support.VOCABULARY, 2))
+        self.assertEqual((facts["kind"], facts["tokens"], facts["added"]), ("BPE", support.VOCABULARY, 3))
         self.assertEqual(facts["special"], [{"role": "bos", "token": "t0"}, {"role": "eos", "token": "t1"}])
         self.assertTrue(facts["chat_template"])
         self.assertEqual(answer["notes"], [])
@@ -116,6 +116,16 @@ class Checkpoints(Inspect):
         self.model(tokenizer=unigram)
         self.assertEqual(self.inspect("A")["checkpoint"]["tokenizer"]["tokens"], 2)
         self.assertEqual(self.codes("A"), ["rows-without-tokens"])
+        self.model()
+        pieces = b""
+        for text, kind in (("<unk>", 2), ("<s>", 3), ("\u2581a", 1)):
+            piece = b"\x0a" + bytes([len(text.encode())]) + text.encode()
+            piece += b"\x15" + struct.pack("<f", -1) + b"\x18" + bytes([kind])
+            pieces += b"\x0a" + bytes([len(piece)]) + piece
+        with open(self.path("A", "tokenizer.model"), "wb") as file:
+            file.write(pieces)
+        facts = self.inspect("A")["checkpoint"]["tokenizer"]
+        self.assertEqual((facts["kind"], facts["tokens"], facts["added"]), ("SentencePiece", 3, 2))
         self.model(tokenizer='{"model": ')
         self.assertEqual(self.codes("A"), ["tokenizer-broken"])
 
