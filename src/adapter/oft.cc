@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <optional>
 
@@ -75,8 +76,8 @@ double bound_of(const Stored& stored, const BaseTensor& base) {
   double bound = *stored.eps / std::sqrt(static_cast<double>(stored.count));
   if (stored.whole) {
     const std::uint64_t runs = base.columns() / stored.size;
-    const auto outputs = static_cast<double>((base.rows() + runs - 1) / runs);
-    bound *= outputs * outputs;
+    const std::uint64_t outputs = (base.rows() + runs - 1) / runs;
+    bound *= static_cast<double>(outputs * outputs);
   }
   return bound;
 }
@@ -147,7 +148,10 @@ bool written_since(const ConfigFields& config, int minor) {
   int major = 0;
   int found = 0;
   const std::string version = config.text("peft_version", "0.0");
-  return std::sscanf(version.c_str(), "%d.%d", &major, &found) == 2 &&
+  const char* const end = version.data() + version.size();
+  const auto dot = std::from_chars(version.data(), end, major);
+  if (dot.ec != std::errc{} || dot.ptr == end || *dot.ptr != '.') return false;
+  return std::from_chars(dot.ptr + 1, end, found).ec == std::errc{} &&
          (major > 0 || found >= minor);
 }
 
