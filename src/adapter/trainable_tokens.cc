@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 
 #include "base/text.h"
 #include "kernel/kernels.h"
@@ -33,7 +34,7 @@ void each_trained_run(const TokenRows& rows, std::uint64_t columns, std::uint64_
 
 class ClearedRows final : public RowMap {
  public:
-  ClearedRows(const TokenRows& rows, std::uint64_t columns) : rows_(rows), columns_(columns) {}
+  ClearedRows(TokenRows rows, std::uint64_t columns) : rows_(std::move(rows)), columns_(columns) {}
 
   void apply(std::uint64_t first, std::span<const double> from,
              std::span<double> to) const override {
@@ -52,8 +53,8 @@ class ClearedRows final : public RowMap {
 // Reads the rows when they are needed; there may be many.
 class TrainedRows final : public Delta {
  public:
-  TrainedRows(const TokenRows& rows, const TensorSource& source, std::size_t tensor)
-      : rows_(rows), source_(source), tensor_(tensor) {}
+  TrainedRows(TokenRows rows, const TensorSource& source, std::size_t tensor)
+      : rows_(std::move(rows)), source_(source), tensor_(tensor) {}
 
   void generate(std::uint64_t first, std::span<double> to) const override {
     std::fill(to.begin(), to.end(), 0.0);
