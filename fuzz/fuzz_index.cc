@@ -6,6 +6,7 @@
 #include <string>
 
 #include "checkpoint/index.h"
+#include "checkpoint/weights_file.h"
 #include "support/fuzz_parts.h"
 #include "support/memory_disk.h"
 #include "support/safetensors_builder.h"

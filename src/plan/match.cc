@@ -262,7 +262,7 @@ void compare_tensors(const Recipe& recipe, const std::vector<LeafView>& views, V
     for (const auto& [name, index] : views[i].by_name) {
       const auto before =
           std::find_if(views.begin(), views.begin() + static_cast<std::ptrdiff_t>(i),
-                       [&](const LeafView& v) { return v.by_name.contains(name); });
+                       [&, &name = name](const LeafView& v) { return v.by_name.contains(name); });
       const auto j = static_cast<std::size_t>(before - views.begin());
       if (j < i) names[j].push_back(name);
     }
