@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <fstream>
 #include <map>
 #include <numbers>
+#include <optional>
 #include <string>
 
 #include "api/requests.h"
@@ -48,7 +50,7 @@ class Tally : public Sink {
       NodeSummary& summary = nodes_[node.recipe_node];
       summary.fell_back += node.fell_back ? 1 : 0;
       if (!node.angle) continue;
-      tell_padded(tensor, node);
+      compare_padded(tensor, node);
       first.angles.emplace_back(plan_.recipe.nodes[node.recipe_node].key, *node.angle);
       if (!summary.smallest || *node.angle < summary.smallest->radians) {
         summary.smallest = AngleExtreme{*node.angle, tensor};
@@ -68,7 +70,7 @@ class Tally : public Sink {
     summary.clipped = clipped_;
     summary.nonfinite = nonfinite_;
     summary.first_angles = first_angles_;
-    summary.warnings.insert(summary.warnings.end(), padded_.begin(), padded_.end());
+    if (padded_) summary.warnings.push_back(padded_->text);
     for (const auto& [index, node] : nodes_) {
       NodeSummary complete = node;
       complete.key = plan_.recipe.nodes[index].key;
@@ -78,18 +80,24 @@ class Tally : public Sink {
   }
 
  private:
-  // What the rule for rows that only some models have did to an angle.
-  void tell_padded(const std::string& tensor, const NodeFacts& node) {
-    if (!node.padded_angle || padded_.size() == kMostPadded) return;
+  struct Padded {
+    double change = 0;  // radians
+    std::string text;
+  };
+
+  // What the rule for rows that only some models have did to an angle; the largest change is told.
+  void compare_padded(const std::string& tensor, const NodeFacts& node) {
+    if (!node.padded_angle) return;
+    const double change = std::abs(*node.padded_angle - *node.angle);
+    if (padded_ && change <= padded_->change) return;
     constexpr double kDegrees = 180 / std::numbers::pi;
-    padded_.push_back(fmt::format(
-        "the angle at {} is {:.2f} degrees in the rows of `{}` that both have; with zeros for the "
-        "rows that one lacks it would be {:.2f}",
-        plan_.recipe.nodes[node.recipe_node].key, *node.angle * kDegrees, tensor,
-        *node.padded_angle * kDegrees));
+    padded_ = {change, fmt::format("angles are measured in the rows that models share: with zeros "
+                                   "for the others, that at {} would be {:.2f} degrees in `{}` "
+                                   "instead of {:.2f}",
+                                   plan_.recipe.nodes[node.recipe_node].key,
+                                   *node.padded_angle * kDegrees, tensor, *node.angle * kDegrees)};
   }
 
-  static constexpr std::size_t kMostPadded = 4;
   const Plan& plan_;
   Sink* next_ = nullptr;
   std::uint64_t elements_ = 0;
@@ -98,7 +106,7 @@ class Tally : public Sink {
   std::uint64_t nonfinite_ = 0;
   std::map<std::size_t, NodeSummary> nodes_;  // by recipe node
   std::vector<FirstAngles> first_angles_;
-  std::vector<std::string> padded_;
+  std::optional<Padded> padded_;
 };
 
 // Resident memory at its highest. getrusage would count what the parent held when it started this

@@ -1,12 +1,12 @@
 #include "base/mapping.h"
 
-#include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <csignal>
 #include <limits>
 #include <mutex>
 #include <vector>
@@ -37,7 +37,7 @@ void on_bus_error(int number, siginfo_t* info, void* /*context*/) {
   const auto at = reinterpret_cast<std::uintptr_t>(info->si_addr);
   for (Watched& range : watched) {
     if (info->si_code <= 0 || at < range.begin || at >= range.end) continue;
-    void* const page = reinterpret_cast<void*>(at / page_size() * page_size());
+    auto* const page = static_cast<std::byte*>(info->si_addr) - at % page_size();
     if (::mmap(page, page_size(), PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
         MAP_FAILED) {
       break;

@@ -125,7 +125,7 @@ void q6_k(const std::uint8_t* block, float* to) {
     const int at = i % 128;
     const int low = block[half * 64 + at % 64] >> (at / 64 * 4) & 15;
     const int high = block[128 + half * 32 + at % 32] >> (at / 32 * 2) & 3;
-    const int scale = static_cast<std::int8_t>(block[192 + i / 16]);
+    const auto scale = static_cast<std::int8_t>(block[192 + i / 16]);
     to[i] = d * static_cast<float>(scale) * static_cast<float>((low | high << 4) - 32);
   }
 }
