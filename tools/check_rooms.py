@@ -53,7 +53,7 @@ TABS_ALLOWED = {"Makefile"}
 # What the build, the demo and the benchmarks leave behind (see .gitignore), and test data, whose
 # bytes mean something.
 SKIPPED = re.compile(
-    r"^(\.git|build|build-[^/]*|demo/(models|adapters|out)|bench/out|fuzz/corpus|tests/golden|"
+    r"^(\.git|build|build-[^/]*|demo/(models|dressed|adapters|out)|bench/out|fuzz/corpus|tests/golden|"
     r".*__pycache__)$"
 )
 
