@@ -185,6 +185,7 @@ class Text(Tree):
                 "build/x.cc": "\t",
                 "build-asan/x.cc": "\t",
                 "demo/models/A/README.md": " \n",
+                "demo/dressed/A/config.json": "{}",
                 "bench/out/x.md": " \n",
                 ".git/x.md": " \n",
             }
