@@ -83,7 +83,7 @@ std::pair<Descriptor, FileStamp> open_to_read(const std::string& path) {
 
 class RealReadFile : public ReadFile {
  public:
-  explicit RealReadFile(std::string path) : RealReadFile(path, open_to_read(path)) {}
+  explicit RealReadFile(const std::string& path) : RealReadFile(path, open_to_read(path)) {}
   ~RealReadFile() override { read_descriptors().forget(this); }
   RealReadFile(const RealReadFile&) = delete;
   RealReadFile& operator=(const RealReadFile&) = delete;
