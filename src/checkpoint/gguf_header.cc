@@ -278,7 +278,11 @@ std::vector<double> read_numbers(const ReadFile& file, const GgufArray& array) {
   numbers.reserve(static_cast<std::size_t>(array.count));
   for (std::uint64_t i = 0; i < array.count; ++i) {
     const Json value = read_scalar(cursor, array.kind);
-    numbers.push_back(value.is_boolean() ? value.get<bool>() : value.get<double>());
+    if (value.is_boolean()) {
+      numbers.push_back(value.get<bool>() ? 1.0 : 0.0);
+    } else {
+      numbers.push_back(value.get<double>());
+    }
   }
   return numbers;
 }

@@ -52,9 +52,8 @@ struct Layer {
 
 class GroupedCodes final : public Decoder {
  public:
-  explicit GroupedCodes(Layer layer)
-      : layer_(std::move(layer)),
-        outputs_words_(divide_up(layer_.outputs * layer_.layout.bits, 32)) {}
+  explicit GroupedCodes(const Layer& layer)
+      : layer_(layer), outputs_words_(divide_up(layer_.outputs * layer_.layout.bits, 32)) {}
 
   // The part's rows are outputs, its columns inputs.
   void decode(const Part& part, Floats to) const override {
