@@ -3,7 +3,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
-#include <variant>
 
 #include "checkpoint/torch_file.h"
 #include "support/fuzz_parts.h"
@@ -23,8 +22,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       require(file.state.storages[i].bytes() <= size - file.storages[i]);
     }
   } catch (const thorns::Error& error) {
-    const auto* place = std::get_if<thorns::FilePlace>(&error.where());
-    require(place != nullptr && place->offset && *place->offset <= size);
+    thorns::fuzz::require_placed(error, size);
     to_string(error);
   }
   return 0;

@@ -3,7 +3,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
-#include <variant>
 
 #include "checkpoint/state_dict.h"
 #include "support/fuzz_parts.h"
@@ -52,8 +51,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   } catch (const thorns::Error& error) {
     require(error.code() == thorns::ErrorCode::Corrupt ||
             error.code() == thorns::ErrorCode::Unsupported);
-    const auto* place = std::get_if<thorns::FilePlace>(&error.where());
-    require(place != nullptr && place->offset && *place->offset <= size);
+    thorns::fuzz::require_placed(error, size);
     to_string(error);
   }
   return 0;

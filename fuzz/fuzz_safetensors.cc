@@ -42,8 +42,7 @@ void read(const std::string& bytes) {
   try {
     check(read_safetensors_header(*disk.open("fuzz.safetensors")), bytes.size());
   } catch (const thorns::Error& error) {
-    const auto* place = std::get_if<thorns::FilePlace>(&error.where());
-    require(place != nullptr && place->offset && *place->offset <= bytes.size());
+    thorns::fuzz::require_placed(error, bytes.size());
     to_string(error);
   }
 }

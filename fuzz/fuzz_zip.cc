@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <set>
 #include <string>
-#include <variant>
 
 #include "checkpoint/zip_archive.h"
 #include "support/fuzz_parts.h"
@@ -31,8 +30,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       end = record.end();
     }
   } catch (const thorns::Error& error) {
-    const auto* place = std::get_if<thorns::FilePlace>(&error.where());
-    require(place != nullptr && place->offset && *place->offset <= size);
+    thorns::fuzz::require_placed(error, size);
     to_string(error);
   }
   return 0;

@@ -2,9 +2,9 @@
 // (tests/fixtures/combine_adapters.py).
 #include <gtest/gtest.h>
 
-#include <cstring>
 #include <string>
 
+#include "adapter/numbers.h"
 #include "base/disk.h"
 #include "checkpoint/config.h"
 #include "checkpoint/weights_file.h"
@@ -19,12 +19,6 @@ namespace {
 const std::string kFolder = std::string(THORNS_TEST_DATA) + "/golden/combined";
 const std::string kPeft = std::string(THORNS_TEST_DATA) + "/golden/peft/folded/";
 
-std::vector<float> floats_of(const TensorSource& source, std::size_t tensor) {
-  std::vector<float> values(source.tensors()[tensor].elements);
-  source.read(tensor, 0, std::as_writable_bytes(std::span(values)));
-  return values;
-}
-
 void merge_key(const std::string& key, const std::string& output) {
   MergeOptions options;
   options.recipe = key;
@@ -35,13 +29,13 @@ void merge_key(const std::string& key, const std::string& output) {
   merge(options, silent);
 }
 
-std::vector<std::vector<float>> merged(const std::string& key) {
+std::vector<std::vector<double>> merged(const std::string& key) {
   const test::TempFolder out;
   merge_key(key, out / "merged");
   const auto source = open_weights(real_disk(), out / "merged/model.safetensors");
-  std::vector<std::vector<float>> tensors;
+  std::vector<std::vector<double>> tensors;
   for (std::size_t i = 0; i < source->tensors().size(); ++i) {
-    tensors.push_back(floats_of(*source, i));
+    tensors.push_back(read_numbers(*source, i));
   }
   return tensors;
 }
@@ -55,7 +49,7 @@ TEST(CombinedGolden, EqualsPeft) {
     const auto got = merged(key.get<std::string>());
     ASSERT_EQ(got.size(), expected->tensors().size());
     for (std::size_t i = 0; i < got.size(); ++i) {
-      const std::vector<float> right = floats_of(*expected, i);
+      const std::vector<double> right = read_numbers(*expected, i);
       ASSERT_EQ(got[i].size(), right.size());
       for (std::size_t k = 0; k < right.size(); ++k) {
         ASSERT_NEAR(got[i][k], right[k], 2e-6) << expected->tensors()[i].name << " " << k;
@@ -98,7 +92,7 @@ TEST(CombinedGolden, InARecipeFileAndUnderAMerge) {
   merge(options, silent);
   const auto source = open_weights(real_disk(), out / "merged/model.safetensors");
   const auto other = merged("{M[1*L+0.5*K;ties,density=0.5]+M}");
-  for (std::size_t i = 0; i < other.size(); ++i) EXPECT_EQ(floats_of(*source, i), other[i]);
+  for (std::size_t i = 0; i < other.size(); ++i) EXPECT_EQ(read_numbers(*source, i), other[i]);
 }
 
 TEST(CombinedGolden, WhatCannotBeCombinedIsSaid) {

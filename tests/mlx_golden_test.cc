@@ -2,12 +2,10 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <string>
 #include <vector>
 
-#include "adapter/numbers.h"
-#include "checkpoint/weights_file.h"
-#include "support/temp_folder.h"
-#include "thorns/thorns.h"
+#include "support/golden_fold.h"
 
 namespace thorns {
 namespace {
@@ -18,24 +16,13 @@ TEST(MlxGolden, FoldsAsMlxDoes) {
     const std::string folder = entry.path();
     SCOPED_TRACE(folder);
     ++cases;
-    const test::TempFolder out;
-    MergeOptions options;
-    options.recipe = "Base[L]";
-    options.inputs.models = {{"Base", folder + "/base.safetensors"}};
-    options.inputs.adapters = {{"L", folder + "/adapter"}};
-    options.output = out / "merged";
-    Observer silent;
-    merge(options, silent);
-
-    const auto base = open_weights(real_disk(), folder + "/base.safetensors");
-    const auto expected = open_weights(real_disk(), folder + "/expected.safetensors");
-    const auto written = open_weights(real_disk(), out / "merged/model.safetensors");
-    ASSERT_EQ(written->tensors().size(), expected->tensors().size());
-    for (std::size_t i = 0; i < expected->tensors().size(); ++i) {
-      const std::string& name = expected->tensors()[i].name;
-      const std::vector<double> right = read_numbers(*expected, i);
-      const std::vector<double> got = read_numbers(*written, written->find(name).value());
-      EXPECT_NE(right, read_numbers(*base, base->find(name).value())) << name;
+    const test::Numbers base = test::numbers_of(folder + "/base.safetensors");
+    const test::Numbers expected = test::numbers_of(folder + "/expected.safetensors");
+    const test::Numbers written = test::folded(folder + "/base.safetensors", folder + "/adapter");
+    ASSERT_EQ(written.size(), expected.size());
+    for (const auto& [name, right] : expected) {
+      const std::vector<double>& got = written.at(name);
+      EXPECT_NE(right, base.at(name)) << name;
       ASSERT_EQ(got.size(), right.size()) << name;
       for (std::size_t k = 0; k < right.size(); ++k) {
         ASSERT_NEAR(got[k], right[k], 2e-6) << name << " " << k;

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <filesystem>
 #include <map>
 #include <regex>
@@ -13,10 +12,10 @@
 
 #include "adapter/adapter.h"
 #include "adapter/family.h"
-#include "base/convert.h"
 #include "checkpoint/config.h"
 #include "checkpoint/weights_file.h"
 #include "support/error_of.h"
+#include "support/golden_fold.h"
 #include "support/safetensors_builder.h"
 #include "support/temp_folder.h"
 #include "thorns/thorns.h"
@@ -26,31 +25,6 @@ namespace {
 
 const std::string kGolden = std::string(THORNS_TEST_DATA) + "/golden/peft/";
 
-std::vector<double> values_of(const TensorSource& source, std::size_t tensor) {
-  const TensorInfo& info = source.tensors()[tensor];
-  std::vector<std::byte> bytes(info.bytes());
-  source.read(tensor, 0, bytes);
-  std::vector<double> values;
-  for (std::size_t i = 0; i < info.elements; ++i) {
-    const std::byte* at = bytes.data() + i * size_of(info.dtype);
-    float single = 0;
-    std::uint16_t half = 0;
-    switch (info.dtype) {
-      case Dtype::F32:
-        std::memcpy(&single, at, sizeof single);
-        values.push_back(single);
-        break;
-      case Dtype::BF16:
-        std::memcpy(&half, at, sizeof half);
-        values.push_back(float_from_bfloat(half));
-        break;
-      default:
-        throw std::logic_error("golden files are F32 or BF16");
-    }
-  }
-  return values;
-}
-
 // The folders in one of the two of the golden folder's, by name.
 std::vector<std::string> cases_of(const char* folder) {
   std::vector<std::string> names;
@@ -59,25 +33,6 @@ std::vector<std::string> cases_of(const char* folder) {
   }
   std::sort(names.begin(), names.end());
   return names;
-}
-
-// Every tensor, by name, after the adapter of the case is folded and written by the whole program.
-std::map<std::string, std::vector<double>> merged(const std::string& folder) {
-  const test::TempFolder out;
-  MergeOptions options;
-  options.recipe = "Base[L]";
-  options.inputs.models = {{"Base", folder + "/base.safetensors"}};
-  options.inputs.adapters = {{"L", folder + "/adapter"}};
-  options.output = out / "merged";
-  options.threads = 2;
-  Observer silent;
-  merge(options, silent);
-  const auto result = open_weights(real_disk(), options.output + "/model.safetensors");
-  std::map<std::string, std::vector<double>> values;
-  for (std::size_t i = 0; i < result->tensors().size(); ++i) {
-    values[result->tensors()[i].name] = values_of(*result, i);
-  }
-  return values;
 }
 
 // PEFT's merge of multi-head attention adds the change of out_proj twice. What it made is checked
@@ -97,15 +52,15 @@ struct Compared {
 
 std::vector<Compared> compared(const std::string& name) {
   const std::string folder = kGolden + "folded/" + name;
-  const auto base = open_weights(real_disk(), folder + "/base.safetensors");
+  const test::Numbers base = test::numbers_of(folder + "/base.safetensors");
   const auto expected = open_weights(real_disk(), folder + "/expected.safetensors");
-  auto written = merged(folder);
+  test::Numbers written = test::folded(folder + "/base.safetensors", folder + "/adapter");
   EXPECT_EQ(written.size(), expected->tensors().size());
   std::vector<Compared> all;
   for (std::size_t i = 0; i < expected->tensors().size(); ++i) {
     const TensorInfo& info = expected->tensors()[i];
-    Compared one{info.name, info.dtype, values_of(*base, *base->find(info.name)),
-                 std::move(written.at(info.name)), values_of(*expected, i)};
+    Compared one{info.name, info.dtype, base.at(info.name), std::move(written.at(info.name)),
+                 read_numbers(*expected, i)};
     if (peft_adds_twice(name, info.name)) {
       for (std::size_t k = 0; k < one.expected.size(); ++k) {
         one.expected[k] = (one.expected[k] + one.before[k]) / 2;

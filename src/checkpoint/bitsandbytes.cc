@@ -50,8 +50,8 @@ void decode_int8(Decoding& decoding, const TensorReader& weight, const std::stri
                    ErrorCode::Unsupported);
     }
   }
-  decoding.present(weight, weight.name(), weight.info().shape,
-                   decode_scaled_bytes(std::move(bytes)), "bitsandbytes int8");
+  decoding.present(weight, weight.name(), weight.info().shape, decode_scaled_bytes(bytes),
+                   "bitsandbytes int8");
 }
 
 // ---------------------------------------------------------------- 4 bits

@@ -204,8 +204,7 @@ void decode_bytes(Decoding& decoding, const TensorReader& weight, const std::str
     layer.zero->require_shape(layer.scale.info().shape);
   }
   const bool integers = weight.info().dtype == Dtype::I8;
-  decoding.present(weight, weight.name(), weight.info().shape,
-                   decode_scaled_bytes(std::move(bytes)),
+  decoding.present(weight, weight.name(), weight.info().shape, decode_scaled_bytes(bytes),
                    integers ? "compressed-tensors int8" : "compressed-tensors FP8");
 }
 

@@ -74,8 +74,8 @@ void decode_fp8(Decoding& decoding) {
       tensor.fail("has type " + std::string(to_string(tensor.info().dtype)) +
                   " and no scale beside it (`_scale_inv` or `_scale`)");
     }
-    decoding.present(tensor, tensor.name(), tensor.info().shape,
-                     decode_scaled_bytes(std::move(weight)), scaled ? "scaled FP8" : "plain FP8");
+    decoding.present(tensor, tensor.name(), tensor.info().shape, decode_scaled_bytes(weight),
+                     scaled ? "scaled FP8" : "plain FP8");
   }
   decoding.hide_activation_scales();
 }

@@ -18,7 +18,7 @@ std::array<double, 256> values_of(Dtype dtype) {
     const auto byte = static_cast<std::uint8_t>(i);
     values[i] = dtype == Dtype::F8E4M3   ? float_from_e4m3(byte)
                 : dtype == Dtype::F8E5M2 ? float_from_e5m2(byte)
-                                         : static_cast<std::int8_t>(byte);
+                                         : static_cast<float>(static_cast<std::int8_t>(byte));
   }
   return values;
 }
@@ -40,8 +40,8 @@ std::vector<Run> runs_of(const std::vector<std::uint32_t>& group) {
 
 class Bytes final : public Decoder {
  public:
-  explicit Bytes(ScaledBytes what)
-      : what_(std::move(what)),
+  explicit Bytes(const ScaledBytes& what)
+      : what_(what),
         stack_(stack_of(what_.weight.info().shape)),
         values_(values_of(what_.weight.info().dtype)) {}
 
@@ -125,9 +125,9 @@ class Bytes final : public Decoder {
 
 }  // namespace
 
-std::unique_ptr<Decoder> decode_scaled_bytes(ScaledBytes what) {
+std::unique_ptr<Decoder> decode_scaled_bytes(const ScaledBytes& what) {
   what.weight.require_type({Dtype::F8E4M3, Dtype::F8E5M2, Dtype::I8});
-  return std::make_unique<Bytes>(std::move(what));
+  return std::make_unique<Bytes>(what);
 }
 
 }  // namespace thorns

@@ -23,6 +23,6 @@ struct ScaledBytes {
 };
 
 // (weight - zero) * scale / divisor, rounded once to float32; what is not set does not take part.
-std::unique_ptr<Decoder> decode_scaled_bytes(ScaledBytes what);
+std::unique_ptr<Decoder> decode_scaled_bytes(const ScaledBytes& what);
 
 }  // namespace thorns

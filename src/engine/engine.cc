@@ -20,8 +20,6 @@
 namespace thorns {
 namespace {
 
-// Reading is mostly waiting; two threads keep a disk busy while the others compute.
-
 class Engine {
  public:
   Engine(const Plan& plan, Sink& sink, Observer& observer, const EngineOptions& options,

@@ -1,6 +1,7 @@
 #include "engine/tiles.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -20,10 +21,10 @@ std::size_t aligned(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // Takes away the whole pages of a part of a slot that an earlier tile may have filled.
 void give_back(const std::byte* from, std::size_t bytes) {
-  constexpr std::uintptr_t kPage = 4096;
+  static const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
   const auto at = reinterpret_cast<std::uintptr_t>(from);
-  const std::uintptr_t begin = (at + kPage - 1) / kPage * kPage;
-  const std::uintptr_t end = (at + bytes) / kPage * kPage;
+  const std::uintptr_t begin = (at + page - 1) / page * page;
+  const std::uintptr_t end = (at + bytes) / page * page;
   if (begin >= end) return;
   ::madvise(const_cast<std::byte*>(from) + (begin - at), end - begin, MADV_DONTNEED);
 }

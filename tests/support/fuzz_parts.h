@@ -5,7 +5,10 @@
 #include <cstdint>
 #include <cstdlib>
 #include <string>
+#include <variant>
 #include <vector>
+
+#include "thorns/error.h"
 
 namespace thorns::fuzz {
 
@@ -31,6 +34,12 @@ inline std::vector<std::string> split_parts(const std::uint8_t* data, std::size_
 // Ends the program where something that must hold does not.
 inline void require(bool holds) {
   if (!holds) std::abort();
+}
+
+// The error names a byte of the file, of which there are `size`, or its end.
+inline void require_placed(const Error& error, std::uint64_t size) {
+  const auto* place = std::get_if<FilePlace>(&error.where());
+  require(place != nullptr && place->offset && *place->offset <= size);
 }
 
 }  // namespace thorns::fuzz
