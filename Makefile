@@ -17,7 +17,8 @@ MINUTES ?= 1
 DEPS ?= yes
 
 PACKAGES := g++ cmake ninja-build libhwy-dev nlohmann-json3-dev libyaml-cpp-dev libcli11-dev \
-            libfmt-dev libssl-dev libcurl4-openssl-dev libeigen3-dev libgtest-dev python3
+            libfmt-dev libssl-dev libcurl4-openssl-dev ca-certificates openssl libeigen3-dev \
+            libgtest-dev python3
 FORMAT_PACKAGES := clang-format-14 python3
 TIDY_PACKAGES := $(PACKAGES) clang-tidy-14
 CLANG_PACKAGES := $(PACKAGES) clang-14 libclang-rt-14-dev

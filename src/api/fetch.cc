@@ -46,7 +46,7 @@ Hub::Wait patient_wait(Observer& observer) {
 
 RemoteInputs::RemoteInputs(Observer& observer)
     : settings_(hub_settings(real_disk())),
-      client_(curl_client(settings_.timeout, [&observer] { return observer.cancelled(); })),
+      client_(curl_client(settings_.authorities, [&observer] { return observer.cancelled(); })),
       hub_(*client_, settings_, patient_wait(observer)),
       disk_(real_disk(), hub_) {}
 
@@ -63,7 +63,7 @@ FetchReport fetch(const FetchOptions& options, FetchObserver& observer) {
                 "set HF_HUB_CACHE or HOME");
   }
   const HubSettings settings = hub_settings(disk);
-  const auto client = curl_client(settings.timeout, [&] { return observer.cancelled(); });
+  const auto client = curl_client(settings.authorities, [&] { return observer.cancelled(); });
   const Hub::Wait wait = patient_wait(observer);
   Hub hub(*client, settings, wait);
   FetchReport report;

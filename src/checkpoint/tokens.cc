@@ -364,7 +364,7 @@ std::vector<std::string> token_files(const std::vector<std::string>& files) {
   if (main.empty()) return found;
   found.push_back(main);
   for (const char* name : {kTokenizerConfig, kAddedTokens}) {
-    if (std::find(files.begin(), files.end(), name) != files.end()) found.push_back(name);
+    if (std::find(files.begin(), files.end(), name) != files.end()) found.emplace_back(name);
   }
   return found;
 }

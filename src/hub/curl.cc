@@ -28,16 +28,15 @@ bool comes_again(CURLcode code) {
 
 class CurlClient final : public HttpClient {
  public:
-  CurlClient(long timeout, std::function<bool()> cancelled)
-      : timeout_(timeout), cancelled_(std::move(cancelled)) {
+  CurlClient(Authorities authorities, std::function<bool()> cancelled)
+      : authorities_(std::move(authorities)), cancelled_(std::move(cancelled)) {
     static const CURLcode started = curl_global_init(CURL_GLOBAL_DEFAULT);
     if (started != CURLE_OK || !handle_) {
       throw Error(ErrorCode::Internal, "libcurl could not be started");
     }
   }
 
-  HttpAnswer get(const std::string& url, const std::vector<std::string>& headers,
-                 const HttpSink& sink) override {
+  HttpAnswer get(const HttpRequest& request, const HttpSink& sink) override {
     Transfer transfer{{}, 0, sink, cancelled_, false, false, nullptr};
     List lines(nullptr, &curl_slist_free_all);
     const auto add = [&](const std::string& line) {
@@ -47,7 +46,7 @@ class CurlClient final : public HttpClient {
       lines.reset(longer);
     };
     add("Accept-Encoding: identity");
-    for (const std::string& header : headers) add(header);
+    for (const std::string& header : request.headers) add(header);
 
     CURL* const handle = handle_.get();
     std::array<char, CURL_ERROR_SIZE> reason{};
@@ -57,15 +56,22 @@ class CurlClient final : public HttpClient {
         throw Error(ErrorCode::Internal, "libcurl does not know an option that it should");
       }
     };
-    set(CURLOPT_URL, url.c_str());
+    set(CURLOPT_URL, request.url.c_str());
     set(CURLOPT_HTTPHEADER, lines.get());
     set(CURLOPT_USERAGENT, user_agent());
     set(CURLOPT_PROTOCOLS_STR, "http,https");
     set(CURLOPT_FOLLOWLOCATION, 0L);
+    if (!authorities_.file.empty() || !authorities_.folder.empty()) {
+      const auto or_none = [](const std::string& path) {
+        return path.empty() ? nullptr : path.c_str();  // null: not the system's either
+      };
+      set(CURLOPT_CAINFO, or_none(authorities_.file));
+      set(CURLOPT_CAPATH, or_none(authorities_.folder));
+    }
     set(CURLOPT_NOSIGNAL, 1L);
-    set(CURLOPT_CONNECTTIMEOUT, timeout_);
+    set(CURLOPT_CONNECTTIMEOUT, request.timeout);
     set(CURLOPT_LOW_SPEED_LIMIT, 1L);
-    set(CURLOPT_LOW_SPEED_TIME, timeout_);
+    set(CURLOPT_LOW_SPEED_TIME, request.timeout);
     set(CURLOPT_ERRORBUFFER, reason.data());
     set(CURLOPT_HEADERFUNCTION, &take_header);
     set(CURLOPT_HEADERDATA, &transfer);
@@ -151,14 +157,14 @@ class CurlClient final : public HttpClient {
   }
 
   std::unique_ptr<CURL, decltype(&curl_easy_cleanup)> handle_{curl_easy_init(), &curl_easy_cleanup};
-  long timeout_;
+  Authorities authorities_;
   std::function<bool()> cancelled_;
 };
 
 }  // namespace
 
-std::unique_ptr<HttpClient> curl_client(long timeout, std::function<bool()> cancelled) {
-  return std::make_unique<CurlClient>(timeout, std::move(cancelled));
+std::unique_ptr<HttpClient> curl_client(Authorities authorities, std::function<bool()> cancelled) {
+  return std::make_unique<CurlClient>(std::move(authorities), std::move(cancelled));
 }
 
 }  // namespace thorns

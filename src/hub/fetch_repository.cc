@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
+#include <utility>
 
 #include "base/text.h"
 #include "hub/cache_writer.h"
@@ -90,9 +92,14 @@ FetchedRepository fetch_repository(Disk& disk, Hub& hub, const std::string& cach
                                     [&](const HubFile& file) { return file.name == choice.index; });
     Bringer(writer, hub, wait, observer).bring(*index);
     const std::string path = join_path(writer.snapshot(), index->name);
+    // Strange indices name what is chosen anyway, such as config.json.
+    std::vector<HubFile> all;
     const std::vector<HubFile> shards =
         indexed_files(listing, read_text(disk, path, kLargestIndex), path);
-    choice.files.insert(choice.files.end(), shards.begin(), shards.end());
+    std::set_union(choice.files.begin(), choice.files.end(), shards.begin(), shards.end(),
+                   std::back_inserter(all),
+                   [](const HubFile& a, const HubFile& b) { return a.name < b.name; });
+    choice.files = std::move(all);
   }
 
   FetchedRepository result{repository.text(),   listing.commit,         writer.snapshot(),

@@ -29,6 +29,12 @@ struct HttpAnswer {
   bool permanent = false;  // a failure that comes again, such as a certificate that is not trusted
 };
 
+struct HttpRequest {
+  std::string url;
+  std::vector<std::string> headers;  // lines "Name: value"
+  long timeout = 10;                 // seconds without a byte after which the connection is broken
+};
+
 // Given each piece of the body with the head; false: the rest is not wanted. What it throws comes
 // out of `get`.
 using HttpSink = std::function<bool(const HttpHead& head, std::span<const std::byte> piece)>;
@@ -36,14 +42,19 @@ using HttpSink = std::function<bool(const HttpHead& head, std::span<const std::b
 class HttpClient {
  public:
   virtual ~HttpClient() = default;
-  // `headers` are lines "Name: value". Throws Cancelled.
-  virtual HttpAnswer get(const std::string& url, const std::vector<std::string>& headers,
-                         const HttpSink& sink) = 0;
+  // Throws Cancelled.
+  virtual HttpAnswer get(const HttpRequest& request, const HttpSink& sink) = 0;
 };
 
-// With libcurl, keeping connections open. Certificates are verified; a connection that gives no
-// byte for `timeout` seconds is a failure. `cancelled` is asked about once a second. Not
-// thread-safe.
-std::unique_ptr<HttpClient> curl_client(long timeout, std::function<bool()> cancelled);
+// Whose signature makes a server's certificate good, in PEM. Both empty: those whom the system
+// trusts.
+struct Authorities {
+  std::string file;
+  std::string folder;  // as `openssl rehash` makes it
+};
+
+// With libcurl, keeping connections open. Certificates are verified. `cancelled` is asked about
+// once a second. Not thread-safe.
+std::unique_ptr<HttpClient> curl_client(Authorities authorities, std::function<bool()> cancelled);
 
 }  // namespace thorns

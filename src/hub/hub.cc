@@ -5,11 +5,13 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <ctime>
 #include <random>
 #include <string_view>
 #include <utility>
 
 #include "base/text.h"
+#include "hub/retry.h"
 #include "thorns/error.h"
 
 namespace thorns {
@@ -40,16 +42,16 @@ std::string trimmed(const std::string& text) {
 }
 
 // Where the token comes from is told, the token never.
-std::string checked_token(const std::string& token, const std::string& from) {
+HubToken checked_token(const std::string& token, const std::string& from) {
   std::string text = trimmed(token);
   if (std::all_of(text.begin(), text.end(), [](char c) { return c > 0x20 && c < 0x7F; })) {
-    return text;
+    return {std::move(text), from};
   }
   throw Error(ErrorCode::BadUsage, fmt::format("what stands in {} cannot be a token", from), {},
               "a token is one word");
 }
 
-std::string find_token(Disk& disk, const Environment& environment) {
+HubToken find_token(Disk& disk, const Environment& environment) {
   if (is_yes(environment("HF_HUB_DISABLE_IMPLICIT_TOKEN"))) return {};
   for (const char* name : {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"}) {
     if (const auto token = environment(name)) return checked_token(*token, name);
@@ -59,18 +61,34 @@ std::string find_token(Disk& disk, const Environment& environment) {
   return checked_token(read_text(disk, path, kLongestToken), "`" + path + "`");
 }
 
-long timeout_of(const Environment& environment) {
+// The certificates that Python's requests and httpx, curl and OpenSSL take instead of the system's.
+Authorities find_authorities(Disk& disk, const Environment& environment) {
+  Authorities found;
+  for (const char* name :
+       {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"}) {
+    const auto path = environment(name);
+    if (!path) continue;
+    if (!disk.exists(*path)) {
+      throw Error(ErrorCode::BadUsage, fmt::format("{} names `{}`, where nothing is", name, *path),
+                  {}, "it is a file or folder of certificates; unset, those of this machine count");
+    }
+    (disk.stat(*path).is_folder ? found.folder : found.file) = *path;
+    if (!std::string_view(name).starts_with("SSL_")) break;  // those two go together
+  }
+  return found;
+}
+
+long seconds_of(const Environment& environment, const char* name) {
   constexpr long kDefault = 10;
   constexpr long kLongest = 3600;
-  const auto text = environment("HF_HUB_DOWNLOAD_TIMEOUT");
+  const auto text = environment(name);
   if (!text) return kDefault;
   long seconds = 0;
   const char* const end = text->data() + text->size();
   const auto [stop, code] = std::from_chars(text->data(), end, seconds);
   if (code != std::errc{} || stop != end || seconds < 1 || seconds > kLongest) {
     throw Error(ErrorCode::BadUsage,
-                fmt::format("HF_HUB_DOWNLOAD_TIMEOUT needs seconds from 1 to {}, found `{}`",
-                            kLongest, *text));
+                fmt::format("{} needs seconds from 1 to {}, found `{}`", name, kLongest, *text));
   }
   return seconds;
 }
@@ -84,11 +102,6 @@ bool is_redirect(int status) {
   return std::find(kStatuses.begin(), kStatuses.end(), status) != kStatuses.end();
 }
 
-bool may_pass(int status) {
-  static constexpr std::array kStatuses = {408, 425, 429, 500, 502, 503, 504};
-  return std::find(kStatuses.begin(), kStatuses.end(), status) != kStatuses.end();
-}
-
 // A server's words on one line.
 std::string reason_of(const HttpHead& head) {
   std::string text = head.header("x-error-message");
@@ -97,15 +110,6 @@ std::string reason_of(const HttpHead& head) {
     if (static_cast<unsigned char>(c) < 0x20 || static_cast<unsigned char>(c) >= 0x7F) c = '?';
   }
   return text.empty() ? text : ": " + text;
-}
-
-// Seconds of a Retry-After header; 0 where there is none (dates are not understood).
-double retry_after(const HttpHead& head) {
-  const std::string text = head.header("retry-after");
-  unsigned long seconds = 0;
-  const auto [stop, code] = std::from_chars(text.data(), text.data() + text.size(), seconds);
-  static_cast<void>(stop);
-  return code == std::errc{} ? static_cast<double>(seconds) : 0;
 }
 
 // The first byte that a 206 brings ("bytes 5-9/10"); nullopt where it does not say.
@@ -158,15 +162,8 @@ HubSettings hub_settings(Disk& disk, const Environment& environment) {
     throw Error(ErrorCode::BadUsage, "HF_ENDPOINT is not the address of a server", {},
                 fmt::format("for example {}", kEndpoint));
   }
-  return {*url, find_token(disk, environment), timeout_of(environment)};
-}
-
-double retry_delay(int tries, double chance) {
-  constexpr double kFirst = 0.5;
-  constexpr double kLongest = 30;
-  double seconds = kFirst;
-  for (int i = 1; i < tries; ++i) seconds = std::min(2 * seconds, kLongest);
-  return seconds * (0.5 + 0.5 * chance);
+  return {*url, find_token(disk, environment), seconds_of(environment, "HF_HUB_ETAG_TIMEOUT"),
+          seconds_of(environment, "HF_HUB_DOWNLOAD_TIMEOUT"), find_authorities(disk, environment)};
 }
 
 // What is asked for, and of what repository, for messages.
@@ -174,6 +171,7 @@ struct Hub::Asked {
   const Repository& repository;
   std::string file;  // empty: the repository itself
   Url url;
+  long timeout;
 
   std::string what() const {
     return file.empty() ? fmt::format("`{}`", repository.text())
@@ -198,7 +196,8 @@ HubListing Hub::list(const Repository& repository) {
   const std::string models = "/api/models/" + repository.id;
   Asked asked{repository,
               {},
-              at_endpoint(models + "/revision/" + percent_encoded(repository.revision, false))};
+              at_endpoint(models + "/revision/" + percent_encoded(repository.revision, false)),
+              settings_.list_timeout};
   listing.commit = read_commit(read(asked, head), asked.url.shown());
   asked.url = at_endpoint(models + "/tree/" + listing.commit + "?recursive=true");
   for (std::size_t page = 1;; ++page) {
@@ -222,7 +221,8 @@ void Hub::get(const Repository& repository, const std::string& commit, const std
               HubReceiver& receiver) {
   const Asked asked{
       repository, file,
-      at_endpoint("/" + repository.id + "/resolve/" + commit + "/" + percent_encoded(file, true))};
+      at_endpoint("/" + repository.id + "/resolve/" + commit + "/" + percent_encoded(file, true)),
+      settings_.file_timeout};
   fetch(asked, receiver);
 }
 
@@ -247,7 +247,7 @@ HttpHead Hub::fetch(const Asked& asked, HubReceiver& receiver) {
       best = receiver.next();
       tries = 1;
     }
-    const double asked_for = retry_after(answer.head);
+    const double asked_for = retry_after(answer.head, std::time(nullptr));
     if (answer.permanent || tries >= kMostTries || asked_for > kLongestWait) {
       const std::string why =
           broken ? answer.failure : fmt::format("it answers {}{}", status, reason_of(answer.head));
@@ -260,8 +260,10 @@ HttpHead Hub::fetch(const Asked& asked, HubReceiver& receiver) {
           fmt::format("{} cannot be fetched from {}: {}{}", asked.what(), settings_.endpoint.host,
                       why, tries > 1 ? fmt::format(" (tried {} times)", tries) : ""),
           {},
-          answer.permanent ? "check the address, and the certificates that this machine trusts"
-                           : later + "what has come is kept, and the same command goes on with it");
+          answer.permanent
+              ? "check the address, and the certificates that this machine trusts; SSL_CERT_FILE "
+                "may name others"
+              : later + "what has come is kept, and the same command goes on with it");
     }
     const double chance = static_cast<double>(random()) / static_cast<double>(random.max());
     wait_(std::max(retry_delay(tries, chance), asked_for));
@@ -269,7 +271,7 @@ HttpHead Hub::fetch(const Asked& asked, HubReceiver& receiver) {
 }
 
 bool Hub::may_have_token(const Url& url) const {
-  return !settings_.token.empty() && url.has_origin_of(settings_.endpoint) &&
+  return !settings_.token.text.empty() && url.has_origin_of(settings_.endpoint) &&
          (url.scheme == "https" || is_loopback(url.host));
 }
 
@@ -279,8 +281,9 @@ HttpAnswer Hub::follow(const Asked& asked, HubReceiver& receiver) {
   bool at_home = true;
   for (int hop = 0; hop <= kMostRedirects; ++hop) {
     at_home = at_home && may_have_token(url);  // never again, once it was away
-    std::vector<std::string> headers;
-    if (at_home) headers.push_back("Authorization: Bearer " + settings_.token);
+    HttpRequest request{url.text, {}, asked.timeout};
+    std::vector<std::string>& headers = request.headers;
+    if (at_home) headers.push_back("Authorization: Bearer " + settings_.token.text);
     const std::uint64_t from = receiver.next();
     if (from > 0 || receiver.end() > 0) {
       headers.push_back(fmt::format("Range: bytes={}-{}", from,
@@ -298,7 +301,7 @@ HttpAnswer Hub::follow(const Asked& asked, HubReceiver& receiver) {
       if (head.status == 200) receiver.restart();
     };
     HttpAnswer answer =
-        client_.get(url.text, headers, [&](const HttpHead& head, std::span<const std::byte> piece) {
+        client_.get(request, [&](const HttpHead& head, std::span<const std::byte> piece) {
           if (head.status != 200 && head.status != 206) return false;
           if (!begun) begin(head);
           return receiver.append(piece);
@@ -324,17 +327,20 @@ HttpAnswer Hub::follow(const Asked& asked, HubReceiver& receiver) {
 void Hub::refuse(const Asked& asked, const HttpHead& head) const {
   const Repository& repository = asked.repository;
   const std::string code = head.header("x-error-code");
-  const std::string page = settings_.endpoint.shown() + repository.id;
-  const bool withheld = !settings_.token.empty() && !may_have_token(settings_.endpoint);
-  const char* const token_hint =
-      withheld ? "the token is not sent, because the endpoint is not https"
-      : settings_.token.empty()
-          ? "check the name; if you have access, set HF_TOKEN or log in with `hf auth login`"
-          : "check the name, and that the token may read it";
-  if (code == "GatedRepo" || head.status == 403) {
-    throw Error(ErrorCode::Io,
-                fmt::format("`{}` is gated or closed to you{}", repository.id, reason_of(head)), {},
-                settings_.token.empty() ? token_hint : "ask for access at " + page);
+  const std::string reason = reason_of(head);
+  const std::string page = at_endpoint("/" + repository.id).shown();
+  const bool anonymous = settings_.token.text.empty();
+  const bool withheld = !anonymous && !may_have_token(settings_.endpoint);
+  const auto hint = [&](const std::string& without_token, const std::string& with_token) {
+    if (withheld) return std::string("the token is not sent, because the endpoint is not https");
+    return anonymous ? without_token : with_token;
+  };
+  const std::string log_in = "set HF_TOKEN or log in with `hf auth login`";
+  const std::string token = "the token in " + settings_.token.from;
+  if (code == "GatedRepo") {
+    throw Error(ErrorCode::Io, fmt::format("`{}` is gated{}", repository.id, reason), {},
+                hint(fmt::format("ask for access at {}, then {}", page, log_in),
+                     fmt::format("ask for access at {} as the owner of {}", page, token)));
   }
   if (code == "RevisionNotFound") {
     throw Error(
@@ -342,16 +348,32 @@ void Hub::refuse(const Asked& asked, const HttpHead& head) const {
         fmt::format("`{}` has no revision `{}` on the Hub", repository.id, repository.revision), {},
         "a revision is a branch, a tag or a whole commit; its page lists them: " + page);
   }
+  if (head.status == 403) {
+    throw Error(ErrorCode::Io,
+                fmt::format("`{}` is closed to {}{}", repository.id,
+                            anonymous || withheld ? "you" : token, reason),
+                {},
+                hint("if you have access, " + log_in,
+                     fmt::format("look at {}, and give the token the right to read it", page)));
+  }
+  // For an unknown repository the Hub answers 401, too.
+  if (head.status == 401 && !anonymous && !withheld &&
+      head.header("x-error-message").starts_with("Invalid credentials")) {
+    throw Error(ErrorCode::Io, fmt::format("the Hub does not know {}{}", token, reason), {},
+                fmt::format("make another at {}; public repositories need none",
+                            at_endpoint("/settings/tokens").shown()));
+  }
   if (head.status == 404 && !asked.file.empty()) {
     throw Error(ErrorCode::NotFound, asked.what() + " is listed, but not there");
   }
   if (head.status == 401 || head.status == 404) {
     throw Error(ErrorCode::NotFound,
                 fmt::format("there is no `{}` on the Hub, or it is private", repository.id), {},
-                token_hint);
+                hint("check the name; if you have access, " + log_in,
+                     fmt::format("check the name, and that {} may read it", token)));
   }
   throw Error(ErrorCode::Io, fmt::format("{} answers {} to {}{}", settings_.endpoint.host,
-                                         head.status, asked.what(), reason_of(head)));
+                                         head.status, asked.what(), reason));
 }
 
 }  // namespace thorns

@@ -17,15 +17,23 @@
 
 namespace thorns {
 
+struct HubToken {
+  std::string text;  // empty: none
+  std::string from;  // the variable or the file, for messages
+};
+
 struct HubSettings {
   Url endpoint;
-  std::string token;  // empty: none
-  long timeout = 10;  // seconds without a byte
+  HubToken token = {};
+  long list_timeout = 10;  // seconds without a byte, while lists are read
+  long file_timeout = 10;  // and files
+  Authorities authorities = {};
 };
 
 // HF_ENDPOINT; HF_TOKEN, the older HUGGING_FACE_HUB_TOKEN, the file in HF_TOKEN_PATH or
-// $HF_HOME/token, unless HF_HUB_DISABLE_IMPLICIT_TOKEN is set; HF_HUB_DOWNLOAD_TIMEOUT. Throws
-// BadUsage where one of them makes no sense, or where HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE
+// $HF_HOME/token, unless HF_HUB_DISABLE_IMPLICIT_TOKEN is set; HF_HUB_ETAG_TIMEOUT,
+// HF_HUB_DOWNLOAD_TIMEOUT; REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE, or SSL_CERT_FILE and SSL_CERT_DIR.
+// Throws BadUsage where one of them makes no sense, or where HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE
 // forbids the network.
 HubSettings hub_settings(Disk& disk, const Environment& environment = process_environment);
 
@@ -71,10 +79,5 @@ class Hub {
   HubSettings settings_;
   Wait wait_;
 };
-
-// Seconds before try number `tries` (from 1) is repeated: doubling from half a second, at most 30,
-// of which between a half and all by `chance` in [0, 1), so that many who were refused together do
-// not come back together.
-double retry_delay(int tries, double chance);
 
 }  // namespace thorns

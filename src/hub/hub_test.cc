@@ -25,10 +25,10 @@ struct Scripted {
 
 class ScriptedClient final : public HttpClient {
  public:
-  HttpAnswer get(const std::string& url, const std::vector<std::string>& headers,
-                 const HttpSink& sink) override {
-    urls.push_back(url);
-    lines.push_back(headers);
+  HttpAnswer get(const HttpRequest& request, const HttpSink& sink) override {
+    urls.push_back(request.url);
+    lines.push_back(request.headers);
+    timeouts.push_back(request.timeout);
     if (script.empty()) throw Error(ErrorCode::Internal, "more is asked for than is written down");
     const Scripted next = std::move(script.front());
     script.pop_front();
@@ -46,6 +46,7 @@ class ScriptedClient final : public HttpClient {
   std::deque<Scripted> script;
   std::vector<std::string> urls;
   std::vector<std::vector<std::string>> lines;
+  std::vector<long> timeouts;
 };
 
 class TextOf final : public HubReceiver {
@@ -65,8 +66,8 @@ class TextOf final : public HubReceiver {
 
 class HubTest : public ::testing::Test {
  protected:
-  explicit HubTest(const char* endpoint = "https://hub.example")
-      : hub_(client_, {*parse_url(endpoint), "secret", 10},
+  explicit HubTest(const char* endpoint = "https://hub.example", const char* token = "secret")
+      : hub_(client_, {*parse_url(endpoint), {token, "HF_TOKEN"}, 20, 30, {}},
              [this](double seconds) { waits_.push_back(seconds); }) {}
 
   void bring() { hub_.get({"o/r"}, kCommit, "a b/c.bin", text_); }
@@ -195,6 +196,65 @@ TEST_F(HubTest, PatienceHasAnEnd) {
   bring();
 }
 
+TEST_F(HubTest, ListsAndFilesHaveTheirOwnPatience) {
+  client_.add(200, {}, R"({"sha": ")" + kCommit + R"("})");
+  client_.add(200, {}, "[]");
+  hub_.list({"o/r"});
+  client_.add(200, {}, "x");
+  bring();
+  EXPECT_EQ(client_.timeouts, (std::vector<long>{20, 20, 30}));
+}
+
+TEST_F(HubTest, RefusalsSayWhatToDo) {
+  struct Case {
+    int status;
+    std::map<std::string, std::string> headers;
+    ErrorCode code;
+    const char* message;
+    const char* hint;
+  };
+  const std::string kCode = "x-error-code";
+  const std::string kWords = "x-error-message";
+  for (const Case& one : {
+           Case{403,
+                {{kCode, "GatedRepo"}, {kWords, "not in the list"}},
+                ErrorCode::Io,
+                "`o/r` is gated: not in the list",
+                "ask for access at https://hub.example/o/r as the owner of the token in HF_TOKEN"},
+           Case{403,
+                {{kWords, "no scope"}},
+                ErrorCode::Io,
+                "`o/r` is closed to the token in HF_TOKEN: no scope",
+                "the right to read it"},
+           Case{401,
+                {{kWords, "Invalid credentials in Authorization header"}},
+                ErrorCode::Io,
+                "the Hub does not know the token in HF_TOKEN",
+                "make another at https://hub.example/settings/tokens"},
+           Case{401,
+                {{kCode, "RepoNotFound"}},
+                ErrorCode::NotFound,
+                "there is no `o/r` on the Hub, or it is private",
+                "that the token in HF_TOKEN may read it"},
+       }) {
+    client_.add(one.status, one.headers);
+    expect_error(error_of([&] { hub_.list({"o/r"}); }), one.code, one.message, one.hint);
+  }
+}
+
+class AnonymousHubTest : public HubTest {
+ protected:
+  AnonymousHubTest() : HubTest("https://hub.example/mirror", "") {}
+};
+
+TEST_F(AnonymousHubTest, RefusalsSayHowToLogIn) {
+  client_.add(401, {{"x-error-code", "GatedRepo"}});
+  expect_error(get(), ErrorCode::Io, "`o/r` is gated",
+               "ask for access at https://hub.example/mirror/o/r, then set HF_TOKEN");
+  client_.add(403);
+  expect_error(get(), ErrorCode::Io, "`o/r` is closed to you", "if you have access, set HF_TOKEN");
+}
+
 TEST_F(HubTest, ADiskWithoutLinksHasTheFilesThemselves) {
   MemoryDisk disk;
   const Repository repository{"o/r"};
@@ -222,14 +282,6 @@ TEST_F(HubTest, ADiskWithoutLinksHasTheFilesThemselves) {
   EXPECT_EQ(read_text(disk, folder + "/model.safetensors", 100), "hello\n");
 }
 
-TEST(RetryDelay, DoublesUpToABound) {
-  EXPECT_EQ(retry_delay(1, 0.0), 0.25);
-  EXPECT_EQ(retry_delay(2, 0.0), 0.5);
-  EXPECT_EQ(retry_delay(3, 0.5), 1.5);
-  EXPECT_EQ(retry_delay(100, 0.0), 15);
-  EXPECT_LE(retry_delay(100, 0.999), 30);
-}
-
 TEST(HubSettings, RefuseWhatMakesNoSense) {
   MemoryDisk disk;
   const auto settings = [&](const std::map<std::string, std::string>& variables) {
@@ -240,19 +292,45 @@ TEST(HubSettings, RefuseWhatMakesNoSense) {
     });
   };
   EXPECT_EQ(settings({}).endpoint.text, "https://huggingface.co/");
-  EXPECT_EQ(settings({}).token, "");
-  EXPECT_EQ(settings({{"HF_HUB_OFFLINE", "0"}, {"HF_HUB_DOWNLOAD_TIMEOUT", "60"}}).timeout, 60);
+  EXPECT_EQ(settings({}).token.text, "");
+  const HubSettings both = settings(
+      {{"HF_HUB_OFFLINE", "0"}, {"HF_HUB_DOWNLOAD_TIMEOUT", "60"}, {"HF_HUB_ETAG_TIMEOUT", "5"}});
+  EXPECT_EQ(both.file_timeout, 60);
+  EXPECT_EQ(both.list_timeout, 5);
   EXPECT_EQ(settings({{"HF_ENDPOINT", "https://mirror.example/hub//"}}).endpoint.path, "/hub");
   for (const auto& [name, value] :
        std::map<std::string, std::string>{{"HF_HUB_OFFLINE", "on"},
                                           {"TRANSFORMERS_OFFLINE", "1"},
                                           {"HF_HUB_DOWNLOAD_TIMEOUT", "0"},
                                           {"HF_HUB_DOWNLOAD_TIMEOUT ", "x"},
+                                          {"HF_HUB_ETAG_TIMEOUT", "10s"},
+                                          {"SSL_CERT_FILE", "no/such.pem"},
                                           {"HF_ENDPOINT", "https://x/?a=b"},
                                           {"HF_TOKEN", "a b"}}) {
     const std::string plain = name.substr(0, name.find(' '));
     expect_error(error_of([&, v = value] { settings({{plain, v}}); }), ErrorCode::BadUsage, plain);
   }
+}
+
+TEST(HubSettings, NameTheCertificatesThatAreTrusted) {
+  MemoryDisk disk;
+  disk.make_folder("folder");
+  write_text(disk, "a.pem", "a");
+  write_text(disk, "b.pem", "b");
+  const auto authorities = [&](const std::map<std::string, std::string>& variables) {
+    const Authorities found =
+        hub_settings(disk, [&](const char* name) -> std::optional<std::string> {
+          const auto value = variables.find(name);
+          if (value == variables.end()) return std::nullopt;
+          return value->second;
+        }).authorities;
+    return found.file + "|" + found.folder;
+  };
+  EXPECT_EQ(authorities({}), "|");
+  EXPECT_EQ(authorities({{"SSL_CERT_FILE", "a.pem"}, {"SSL_CERT_DIR", "folder"}}), "a.pem|folder");
+  EXPECT_EQ(authorities({{"SSL_CERT_DIR", "folder"}}), "|folder");
+  EXPECT_EQ(authorities({{"CURL_CA_BUNDLE", "folder"}, {"SSL_CERT_FILE", "a.pem"}}), "|folder");
+  EXPECT_EQ(authorities({{"REQUESTS_CA_BUNDLE", "b.pem"}, {"CURL_CA_BUNDLE", "a.pem"}}), "b.pem|");
 }
 
 TEST(Url, IsTakenApart) {

@@ -1,10 +1,14 @@
 """A Hub on this machine: the few answers of its API that thorns asks for, with small and large files,
-a second server for the large ones, and faults that tests order one by one."""
+a second server for the large ones, and faults that tests order one by one. With a certificate it
+speaks TLS."""
 
 import hashlib
 import http.server
 import json
+import os
 import re
+import ssl
+import subprocess
 import threading
 import urllib.parse
 
@@ -14,6 +18,18 @@ LARGE = 1000  # bytes from which a file is in large file storage
 
 def git_hash(content):
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def make_certificate(folder, name="certificate", hosts="IP:127.0.0.1,DNS:localhost"):
+    """A certificate that nobody but itself vouches for: the file of it and its key."""
+    path = os.path.join(folder, name + ".pem")
+    key = os.path.join(folder, name + ".key")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+         "-days", "2", "-subj", "/CN=" + name, "-addext", "subjectAltName=" + hosts,
+         "-out", path, "-keyout", key],
+        check=True, capture_output=True)
+    return path, key
 
 
 class Request:
@@ -27,11 +43,16 @@ class Request:
 class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, hub, name, host):
+    def __init__(self, hub, name, host, certificate=None):
         self.hub = hub
         self.name = name
         super().__init__(("127.0.0.1", 0), Handler)
-        self.url = "http://%s:%d" % (host, self.server_address[1])
+        self.url = "%s://%s:%d" % ("https" if certificate else "http", host, self.server_address[1])
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            # The handshake is the handler's thread's, not that of all.
+            self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
     def handle_error(self, request, client_address):
@@ -90,7 +111,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 class FakeHub:
-    def __init__(self):
+    def __init__(self, certificate=None, cdn_certificate=None):
         self.lock = threading.Lock()
         self.requests = []
         self.faults = []  # (pattern of a path, what to do once with the handler)
@@ -99,9 +120,9 @@ class FakeHub:
         self.bytes_sent = 0  # of files
         self.page = 1000  # files in one answer of the API
         self.tree_change = lambda entries: entries
-        self.endpoint = Server(self, "hub", "127.0.0.1")
+        self.endpoint = Server(self, "hub", "127.0.0.1", certificate)
         # Another name for this machine, so that it is another host to the program.
-        self.cdn = Server(self, "cdn", "localhost")
+        self.cdn = Server(self, "cdn", "localhost", cdn_certificate)
 
     def close(self):
         for server in (self.endpoint, self.cdn):

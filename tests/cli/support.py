@@ -264,7 +264,8 @@ def clean_environment(**extra):
         key: value
         for key, value in os.environ.items()
         if key not in ("NO_COLOR", "COLUMNS", "THORNS_PATH", "XDG_CACHE_HOME", "TRANSFORMERS_OFFLINE")
-        and not key.startswith(("HF_", "HUGGING"))
+        and not key.startswith(("HF_", "HUGGING", "SSL_CERT_"))
+        and not key.endswith("_CA_BUNDLE")
         and not key.lower().endswith("_proxy")
     }
     environment["HF_HOME"] = "no-such-folder"

@@ -14,10 +14,13 @@ from fake_hub import COMMIT
 TOKEN = "hf_ThisIsTheToken"
 
 
-class Fetch(support.CliTest):
+class HubTest(support.CliTest):
     def setUp(self):
         super().setUp()
-        self.hub = fake_hub.FakeHub()
+        self.start_hub()
+
+    def start_hub(self, *certificates):
+        self.hub = fake_hub.FakeHub(*certificates)
         self.addCleanup(self.hub.close)
         self.environment = support.clean_environment(
             HF_HOME="hf", HF_ENDPOINT=self.hub.endpoint.url, HF_TOKEN=TOKEN)
@@ -70,6 +73,8 @@ class Fetch(support.CliTest):
         leftovers = [n for n in os.listdir(os.path.join(self.home(repository), "blobs")) if "." in n]
         self.assertEqual(leftovers, [])
 
+
+class Fetch(HubTest):
     # ---------------------------------------------------------------- what is fetched
 
     def test_a_model_is_fetched_once_and_then_is_a_name(self):
@@ -132,6 +137,17 @@ class Fetch(support.CliTest):
         self.hub.add("o/H", {"README.md": b"r", "tf_model.h5": b"h"})
         self.assert_error(self.fetch("o/H"), 1, "no weights that thorns reads")
 
+    def test_an_index_that_names_what_is_fetched_anyway(self):
+        files = {"config.json": b"{}", "model-1.safetensors": b"w"}
+        files["model.safetensors.index.json"] = json.dumps(
+            {"weight_map": {"a": "config.json", "b": "model-1.safetensors"}}).encode()
+        self.hub.add("o/I", files)
+        result = self.fetch("o/I", "--json")
+        self.assert_code(result, 0)
+        one = result.json()["repositories"][0]
+        self.assertEqual((one["files"], one["bytes"]), (3, sum(map(len, files.values()))))
+        self.assertEqual(len(self.asked("hub", "config.json")), 1)
+
     def test_an_adapter(self):
         support.write_lora(self.path("L"), 3)
         content = {name: self.read("L", name) for name in os.listdir(self.path("L"))}
@@ -189,6 +205,14 @@ class Fetch(support.CliTest):
         self.assertGreater(time.monotonic() - begin, 1)
         self.assert_whole(content)
         self.assertEqual([r.range for r in self.asked("cdn")], [None, None, "bytes=900-"])
+
+    def test_a_server_that_is_silent_is_left(self):
+        content = self.add_model()
+        self.hub.fail("/revision/", lambda h: time.sleep(20))
+        begin = time.monotonic()
+        self.assert_code(self.fetch("o/A", HF_HUB_ETAG_TIMEOUT="1"), 0)
+        self.assertLess(time.monotonic() - begin, 8)
+        self.assert_whole(content)
 
     def test_a_server_that_knows_no_ranges(self):
         content = self.add_model()
@@ -281,9 +305,12 @@ class Fetch(support.CliTest):
             ("o/none", 401, {}, 1, "there is no `o/none` on the Hub, or it is private", "token"),
             ("o/A@v9", 404, {}, 1, "`o/A` has no revision `v9`", "a tag"),
             ("o/A", 403, {"X_Error_Code": "GatedRepo", "X_Error_Message": "Ask\x07nicely"}, 1,
-             "gated or closed to you: Ask?nicely", "ask for access at " + self.hub.endpoint.url + "/o/A"),
+             "`o/A` is gated: Ask?nicely", "ask for access at " + self.hub.endpoint.url + "/o/A",
+             "the token in HF_TOKEN"),
             ("o/A", 418, {"X_Error_Message": "tea"}, 1, "answers 418", "tea"),
             ("o/A", 429, {"Retry_After": "4000"}, 1, "answers 429", "come back in 1 h 06 min"),
+            ("o/A", 503, {"Retry_After": "Fri, 31 Dec 2100 23:59:59 GMT"}, 1, "answers 503", "come back in"),
+            ("o/A", 429, {"RateLimit": '"api";r=0;t=301'}, 1, "answers 429", "come back in 5 min"),
         ]
         for name, status, headers, code, *parts in table:
             with self.subTest(status=status):
@@ -426,6 +453,66 @@ class Fetch(support.CliTest):
         self.assertLessEqual(screen.widest, 80)
         self.assertIn("o/A: 3 files", screen.rows[0])
         self.assertTrue(any("left" in line and "[" in line for line in screen.drawn), screen.drawn)
+
+
+class FetchOverTls(HubTest):
+    """Certificates are made for the test; the system trusts none of them."""
+
+    def setUp(self):
+        support.CliTest.setUp(self)
+        self.own = fake_hub.make_certificate(self.folder)
+
+    def test_a_certificate_that_nobody_vouches_for(self):
+        self.start_hub(self.own, self.own)
+        self.assert_error(self.fetch("o/A"), 1, "self-signed certificate",
+                          "the certificates that this machine trusts", "SSL_CERT_FILE")
+        other = fake_hub.make_certificate(self.folder, "other")[0]
+        for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+            self.assert_error(self.fetch("o/A", **{variable: other}), 1, "certificate")
+        self.assertEqual(self.hub.requests, [])
+
+    def test_certificates_that_are_named(self):
+        self.start_hub(self.own, self.own)
+        content = self.add_model()
+        folder = self.path("authorities")
+        os.mkdir(folder)
+        called = subprocess.run(["openssl", "x509", "-noout", "-hash", "-in", self.own[0]],
+                                check=True, capture_output=True, text=True).stdout.strip()
+        os.symlink(self.own[0], os.path.join(folder, called + ".0"))
+        for variables in (
+            {"SSL_CERT_FILE": self.own[0]},
+            {"REQUESTS_CA_BUNDLE": self.own[0], "SSL_CERT_FILE": "/dev/null"},
+            {"CURL_CA_BUNDLE": folder},
+            {"SSL_CERT_DIR": folder},
+        ):
+            with self.subTest(variables=variables):
+                self.hub.requests.clear()
+                self.assert_code(self.fetch("o/A", **variables), 0)
+                self.assert_whole(content)
+                self.assertEqual({r.token for r in self.asked("hub")}, {"Bearer " + TOKEN})
+                self.assertEqual({r.token for r in self.asked("cdn")}, {None})
+                support.shutil.rmtree(self.path("hf"))
+
+    def test_files_of_certificates_that_are_none(self):
+        self.start_hub(self.own, self.own)
+        result = self.fetch("o/A", SSL_CERT_FILE="no-such.pem")
+        self.assert_error(result, 2, "SSL_CERT_FILE names `no-such.pem`, where nothing is", "unset")
+        self.write("text.pem", "no certificate")
+        result = self.fetch("o/A", SSL_CERT_FILE="text.pem")
+        self.assert_error(result, 1, "cannot be fetched from 127.0.0.1", "certificates")
+        self.assertEqual(self.hub.requests, [])
+
+    def test_another_hosts_certificate(self):
+        other = fake_hub.make_certificate(self.folder, "other", "DNS:hub.example")
+        self.start_hub(other, other)
+        self.assert_error(self.fetch("o/A", SSL_CERT_FILE=other[0]), 1, "127.0.0.1", "certificate")
+        self.assertEqual(self.hub.requests, [])
+
+    def test_no_way_leads_out_of_tls(self):
+        self.start_hub(self.own)  # the other server speaks in the open
+        self.add_model()
+        self.assert_error(self.fetch("o/A", SSL_CERT_FILE=self.own[0]), 1, "a place that cannot be trusted")
+        self.assertEqual(self.asked("cdn"), [])
 
 
 if __name__ == "__main__":
