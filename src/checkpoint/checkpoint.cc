@@ -108,6 +108,10 @@ class OpenCheckpoint final : public Checkpoint {
                                 std::uint64_t count) const override {
     return view().map(tensor, first, count);
   }
+  std::unique_ptr<CodedElements> map_codes(std::size_t tensor, std::uint64_t first,
+                                           std::uint64_t count) const override {
+    return view().map_codes(tensor, first, count);
+  }
   void will_need(std::size_t tensor, std::uint64_t first, std::uint64_t count) const override {
     view().will_need(tensor, first, count);
   }

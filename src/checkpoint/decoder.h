@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <span>
 
 namespace thorns {
@@ -57,6 +58,15 @@ class Floats {
   std::span<std::byte> bytes_;
 };
 
+// A part's codes in memory, with all that is needed to decode them. Thread-safe.
+class Codes {
+ public:
+  virtual ~Codes() = default;
+  // A piece of the part: some of its rows, or a run within one.
+  virtual void decode(const Part& piece, Floats to) const = 0;
+  virtual void require_intact() const = 0;  // as FilePart's
+};
+
 // Immutable; any thread may call any member.
 class Decoder {
  public:
@@ -68,6 +78,12 @@ class Decoder {
   // Writes the part's elements, row-major. Throws Io, or Corrupt where the stored bytes make no
   // sense.
   virtual void decode(const Part& part, Floats to) const = 0;
+  // The codes of whole rows, or of a run within one, in place; they may be more than kMostElements.
+  // Null where the format or the file does not allow it. Throws what `decode` throws.
+  virtual std::unique_ptr<Codes> map(const Part& part) const {
+    static_cast<void>(part);
+    return nullptr;
+  }
   // The part will be decoded soon. Never fails.
   virtual void will_need(const Part& part) const = 0;
 };

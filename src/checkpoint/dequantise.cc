@@ -29,10 +29,11 @@ constexpr std::array<FormatRow, 8> kFormats = {{
     {"awq", false, decode_awq},
 }};
 
-// Calls `use(part)` for pieces of at most Decoder::kMostElements, which together are the elements
+// Calls `use(part)` for pieces of at most `limit` elements, which together are the elements
 // [first, first + count), in order: the rest of a row, whole rows, the beginning of a row.
 template <class Use>
-void for_each_part(const Stack& stack, std::uint64_t first, std::uint64_t count, Use use) {
+void for_each_part(const Stack& stack, std::uint64_t first, std::uint64_t count,
+                   std::uint64_t limit, Use use) {
   const std::uint64_t end = first + count;
   while (first < end) {
     Part part;
@@ -40,7 +41,7 @@ void for_each_part(const Stack& stack, std::uint64_t first, std::uint64_t count,
     part.matrix = row / stack.rows;
     part.row = row % stack.rows;
     part.column = first % stack.columns;
-    const std::uint64_t most = std::min(end - first, Decoder::kMostElements);
+    const std::uint64_t most = std::min(end - first, limit);
     if (part.column == 0 && most >= stack.columns) {
       part.rows = std::min(most / stack.columns, stack.rows - part.row);
       part.columns = stack.columns;
@@ -52,6 +53,46 @@ void for_each_part(const Stack& stack, std::uint64_t first, std::uint64_t count,
     first += part.elements();
   }
 }
+
+// A run of elements whose codes are mapped part by part.
+class MappedCodes final : public CodedElements {
+ public:
+  explicit MappedCodes(const Stack& stack) : stack_(stack) {}
+
+  const Stack& stack() const { return stack_; }
+  // Parts come in order. False where there is nothing to add.
+  bool add(const Part& part, std::unique_ptr<Codes> codes) {
+    if (codes == nullptr) return false;
+    parts_.push_back({part.first(stack_), part.elements(), std::move(codes)});
+    return true;
+  }
+
+  void decode(std::uint64_t first, std::size_t count, float* to) const override {
+    for (const Mapped& part : parts_) {
+      const std::uint64_t begin = std::max(first, part.first);
+      const std::uint64_t end = std::min(first + count, part.first + part.elements);
+      if (begin >= end) continue;
+      for_each_part(stack_, begin, end - begin, end - begin, [&](const Part& piece) {
+        const auto elements = static_cast<std::size_t>(piece.elements());
+        part.codes->decode(piece, Floats(std::as_writable_bytes(std::span(to, elements))));
+        to += elements;
+      });
+    }
+  }
+  void require_intact() const override {
+    for (const Mapped& part : parts_) part.codes->require_intact();
+  }
+
+ private:
+  struct Mapped {
+    std::uint64_t first = 0;  // element of the tensor
+    std::uint64_t elements = 0;
+    std::unique_ptr<Codes> codes;
+  };
+
+  Stack stack_;
+  std::vector<Mapped> parts_;
+};
 
 TensorInfo described(const DecodedTensor& tensor, Dtype nominal, const TensorReader& stored) {
   const auto elements = checked_product(tensor.shape);
@@ -98,17 +139,30 @@ void DequantisedSource::read(std::size_t tensor, std::uint64_t first,
                             to.size(), first, info.elements),
                 TensorPlace{info.name, first, file_of(tensor)});
   }
-  for_each_part(stack_of(info.shape), first, count, [&](const Part& part) {
+  const auto decode = [&](const Part& part) {
     const std::size_t bytes = static_cast<std::size_t>(part.elements()) * sizeof(float);
     origin.decoder->decode(part, Floats(to.first(bytes)));
     to = to.subspan(bytes);
-  });
+  };
+  for_each_part(stack_of(info.shape), first, count, Decoder::kMostElements, decode);
 }
 
 std::unique_ptr<FilePart> DequantisedSource::map(std::size_t tensor, std::uint64_t first,
                                                  std::uint64_t count) const {
   const Origin& origin = origins_.at(tensor);
   return origin.decoder ? nullptr : stored_.map(origin.stored, first, count);
+}
+
+std::unique_ptr<CodedElements> DequantisedSource::map_codes(std::size_t tensor, std::uint64_t first,
+                                                            std::uint64_t count) const {
+  const Origin& origin = origins_.at(tensor);
+  if (!origin.decoder || count == 0) return nullptr;
+  auto mapped = std::make_unique<MappedCodes>(stack_of(infos_[tensor].shape));
+  bool all = true;
+  for_each_part(mapped->stack(), first, count, count, [&](const Part& part) {
+    if (all) all = mapped->add(part, origin.decoder->map(part));
+  });
+  return all ? std::move(mapped) : nullptr;
 }
 
 void DequantisedSource::will_need(std::size_t tensor, std::uint64_t first,
@@ -118,7 +172,7 @@ void DequantisedSource::will_need(std::size_t tensor, std::uint64_t first,
   if (!origin.decoder) return stored_.will_need(origin.stored, first, count);
   const TensorInfo& info = infos_[tensor];
   for_each_part(stack_of(info.shape), first, std::min(count, info.elements - first),
-                [&](const Part& part) { origin.decoder->will_need(part); });
+                Decoder::kMostElements, [&](const Part& part) { origin.decoder->will_need(part); });
 }
 
 std::string DequantisedSource::file_of(std::size_t tensor) const {

@@ -34,6 +34,8 @@ class DequantisedSource final : public TensorSource {
   void read(std::size_t tensor, std::uint64_t first, std::span<std::byte> to) const override;
   std::unique_ptr<FilePart> map(std::size_t tensor, std::uint64_t first,
                                 std::uint64_t count) const override;
+  std::unique_ptr<CodedElements> map_codes(std::size_t tensor, std::uint64_t first,
+                                           std::uint64_t count) const override;
   void will_need(std::size_t tensor, std::uint64_t first, std::uint64_t count) const override;
   std::string file_of(std::size_t tensor) const override;
 

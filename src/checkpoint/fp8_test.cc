@@ -247,6 +247,23 @@ TEST(Fp8, RunsLongerThanAPartAndManyThreads) {
   for (std::thread& thread : threads) thread.join();
 }
 
+TEST(Fp8, CodesInPlaceWhereOneMultiplicationDecodesThem) {
+  QuantisedModel model;
+  model.settings = kBlocks;
+  model.weights.add_bytes("a.weight", Dtype::F8E4M3, {2, 2}, "abcd")
+      .add("a.weight_scale_inv", Dtype::F32, {1, 1}, {3})
+      .add("b.weight", Dtype::BF16, {2}, {1, 2});
+  const auto checkpoint = model.open();
+  const auto codes = checkpoint->map_codes(0, 1, 2);
+  ASSERT_NE(codes, nullptr);
+  float value = 0;
+  codes->decode(2, 1, &value);
+  EXPECT_EQ(value, static_cast<float>(3 * e4m3("abcd", 2)));
+  EXPECT_EQ(checkpoint->map(0, 1, 2), nullptr) << "the bytes are no float32";
+  EXPECT_EQ(checkpoint->map_codes(1, 0, 2), nullptr) << "it has no codes";
+  EXPECT_NE(checkpoint->map(1, 0, 2), nullptr);
+}
+
 TEST(Fp8, ReadingBeyondTheEndIsABug) {
   QuantisedModel model;
   model.weights.add_bytes("a.weight", Dtype::F8E4M3, {2, 2}, "abcd");

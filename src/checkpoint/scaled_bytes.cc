@@ -38,6 +38,69 @@ std::vector<Run> runs_of(const std::vector<std::uint32_t>& group) {
   return runs;
 }
 
+// The scales of a part: of consecutive rows and columns.
+class PartScales {
+ public:
+  PartScales(const ScaledBytes& what, const Part& part)
+      : dtype_(what.weight.info().dtype),
+        part_(part),
+        runs_{{0, static_cast<std::size_t>(part.columns), 0}},
+        scales_{1.0F} {
+    if (!what.scale) return;
+    grid_ = &*what.grid;
+    window_ = grid_->window(part);
+    runs_ = runs_of(window_.group);
+    scales_ = read_window(*what.scale, window_);
+  }
+
+  // Columns [column, column + columns) of a row of the part, both counted from its first.
+  void multiply(std::uint64_t row, std::size_t column, std::size_t columns,
+                const std::uint8_t* from, std::byte* to) const {
+    const std::size_t above =
+        grid_ == nullptr ? 0 : grid_->row_in(window_, part_, row) * window_.columns;
+    const std::size_t end = column + columns;
+    const auto first = std::partition_point(runs_.begin(), runs_.end(),
+                                            [&](const Run& run) { return run.end <= column; });
+    for (auto run = first; run != runs_.end() && run->begin < end; ++run) {
+      const std::size_t begin = std::max(run->begin, column);
+      const std::size_t count = std::min(run->end, end) - begin;
+      scale_byte_floats(dtype_, from + (begin - column), count, scales_[above + run->group],
+                        to + (begin - column) * sizeof(float));
+    }
+  }
+
+ private:
+  Dtype dtype_;
+  Part part_;
+  const BlockGrid* grid_ = nullptr;  // null: one scale, 1
+  GridWindow window_;
+  std::vector<Run> runs_;
+  std::vector<float> scales_;
+};
+
+class MappedBytes final : public Codes {
+ public:
+  MappedBytes(const ScaledBytes& what, const Part& part, std::unique_ptr<FilePart> bytes)
+      : part_(part), scales_(what, part), bytes_(std::move(bytes)) {}
+
+  void decode(const Part& piece, Floats to) const override {
+    const std::uint64_t row = piece.row - part_.row;
+    const auto column = static_cast<std::size_t>(piece.column - part_.column);
+    const auto columns = static_cast<std::size_t>(piece.columns);
+    const auto* const codes = reinterpret_cast<const std::uint8_t*>(bytes_->bytes().data());
+    for (std::uint64_t i = 0; i < piece.rows; ++i) {
+      scales_.multiply(row + i, column, columns, codes + (row + i) * part_.columns + column,
+                       to.data() + i * columns * sizeof(float));
+    }
+  }
+  void require_intact() const override { bytes_->require_intact(); }
+
+ private:
+  Part part_;
+  PartScales scales_;
+  std::unique_ptr<FilePart> bytes_;
+};
+
 class Bytes final : public Decoder {
  public:
   explicit Bytes(const ScaledBytes& what)
@@ -72,6 +135,13 @@ class Bytes final : public Decoder {
     }
   }
 
+  std::unique_ptr<Codes> map(const Part& part) const override {
+    if (!is_product_of_floats()) return nullptr;
+    auto bytes = what_.weight.map(part.first(stack_), part.elements());
+    if (bytes == nullptr) return nullptr;
+    return std::make_unique<MappedBytes>(what_, part, std::move(bytes));
+  }
+
   void will_need(const Part& part) const override {
     what_.weight.will_need(part.first(stack_), part.elements());
   }
@@ -84,20 +154,13 @@ class Bytes final : public Decoder {
 
   void multiply(const Part& part, Floats to) const {
     constexpr std::uint64_t kMostBytes = 1 << 16;  // read at once: they stay in the cache
-    std::vector<float> scales = {1.0F};
-    GridWindow window;
-    std::vector<Run> runs = {{0, static_cast<std::size_t>(part.columns), 0}};
-    if (what_.scale) {
-      window = what_.grid->window(part);
-      scales = read_window(*what_.scale, window);
-      runs = runs_of(window.group);
-    }
+    const PartScales scales(what_, part);
     const std::uint64_t rows_at_once =
         std::clamp<std::uint64_t>(kMostBytes / part.columns, 1, part.rows);
     const auto bytes = std::make_unique_for_overwrite<std::uint8_t[]>(
         static_cast<std::size_t>(rows_at_once * part.columns));
+    const auto columns = static_cast<std::size_t>(part.columns);
     Part some = part;
-    std::byte* at = to.data();
     for (std::uint64_t row = 0; row < part.rows; ++row) {
       const std::uint64_t ready = row % rows_at_once;
       if (ready == 0) {
@@ -107,14 +170,8 @@ class Bytes final : public Decoder {
                                     std::as_writable_bytes(std::span(
                                         bytes.get(), static_cast<std::size_t>(some.elements()))));
       }
-      const std::uint8_t* const from = bytes.get() + ready * part.columns;
-      const std::size_t above =
-          what_.scale ? what_.grid->row_in(window, part, row) * window.columns : 0;
-      for (const Run& run : runs) {
-        scale_byte_floats(what_.weight.info().dtype, from + run.begin, run.end - run.begin,
-                          scales[above + run.group], at + run.begin * sizeof(float));
-      }
-      at += part.columns * sizeof(float);
+      scales.multiply(row, 0, columns, bytes.get() + ready * columns,
+                      to.data() + row * columns * sizeof(float));
     }
   }
 

@@ -28,6 +28,17 @@ struct TensorInfo {
   std::uint64_t bytes() const { return elements * size_of(dtype); }
 };
 
+// Elements of a tensor that is decoded, as their codes in memory: they become numbers piece by
+// piece, where they are used. Thread-safe.
+class CodedElements {
+ public:
+  virtual ~CodedElements() = default;
+  // Elements [first, first + count) of the tensor, all of them held, as float32.
+  virtual void decode(std::uint64_t first, std::size_t count, float* to) const = 0;
+  // As FilePart's.
+  virtual void require_intact() const = 0;
+};
+
 // Immutable once made; every member may be called from any thread.
 class TensorSource {
  public:
@@ -42,6 +53,15 @@ class TensorSource {
   // null: they are to be read. Throws Io or Corrupt.
   virtual std::unique_ptr<FilePart> map(std::size_t tensor, std::uint64_t first,
                                         std::uint64_t count) const {
+    static_cast<void>(tensor);
+    static_cast<void>(first);
+    static_cast<void>(count);
+    return nullptr;
+  }
+  // The same of a tensor that is decoded (`nominal` is set): its codes in place. Null where `read`
+  // has to do it.
+  virtual std::unique_ptr<CodedElements> map_codes(std::size_t tensor, std::uint64_t first,
+                                                   std::uint64_t count) const {
     static_cast<void>(tensor);
     static_cast<void>(first);
     static_cast<void>(count);

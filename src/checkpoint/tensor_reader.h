@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -52,6 +53,9 @@ class TensorReader {
   void read_rectangle(std::uint64_t first, std::uint64_t rows, std::uint64_t width,
                       std::uint64_t stride, std::span<std::byte> to) const;
 
+  std::unique_ptr<FilePart> map(std::uint64_t first, std::uint64_t count) const {
+    return source_->map(index_, first, count);
+  }
   void will_need(std::uint64_t first, std::uint64_t count) const {
     source_->will_need(index_, first, count);
   }

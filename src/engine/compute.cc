@@ -57,7 +57,8 @@ Workspace::Workspace(const Plan& plan) {
   std::size_t computed_count = 0;
   for (const Program& program : plan.programs) {
     operands = std::max(operands, program.operands.size());
-    product_count = std::max(product_count, count_of(program, &Operand::is_product));
+    product_count = std::max(product_count, count_of(program, &Operand::is_product) +
+                                                count_of(program, &Operand::is_decoded));
     computed_count = std::max(computed_count, count_of(program, &Operand::is_computed));
   }
   chunks = Buffer(operands * kChunk * sizeof(double));
@@ -82,6 +83,12 @@ GrainView::GrainView(const Program& program, const LoadedUpdates& updates, const
   double* computed_at = mapped == nullptr ? nullptr : mapped + kMostGrain;
   for (std::size_t i = 0; i < products_.size(); ++i) {
     const Operand& operand = program.operands[i];
+    if (tile.codes[i] != nullptr) {
+      tile.codes[i]->decode(first(), count, product_at);
+      products_[i] = product_at;
+      product_at += kMostGrain;
+      continue;
+    }
     if (operand.is_stored() || !program.blocks[tile.block].has(operand)) continue;
     if (const LoadedUpdates::Product* product = updates.product(i)) {
       float* to = product_at;

@@ -49,7 +49,7 @@ class LoadedUpdates {
 struct Workspace {
   explicit Workspace(const Plan& plan);
   Buffer chunks;              // one float64 chunk per operand
-  Buffer products;            // one float32 grain per product
+  Buffer products;            // one float32 grain per product, and per operand that is decoded
   Buffer computed;            // one float64 grain per computed operand, and one that is mapped
   std::vector<double> lanes;  // the running sums of all pairs
 };
@@ -57,7 +57,7 @@ struct Workspace {
 // Elements [offset, offset + count) of a tile, at most a grain, as runs of float64.
 class GrainView {
  public:
-  // Computes the products of the range at once, and all that is computed.
+  // Computes the products of the range at once, and all that is decoded or computed.
   GrainView(const Program& program, const LoadedUpdates& updates, const Tile& tile,
             std::uint64_t offset, std::size_t count, Workspace& workspace);
 
@@ -89,7 +89,7 @@ class GrainView {
   std::uint64_t offset_;  // in the tile, elements
   std::size_t count_;
   Workspace& space_;
-  std::vector<const float*> products_;   // null for all other operands
+  std::vector<const float*> products_;   // and what is decoded; null for all other operands
   std::vector<const double*> computed_;  // null for all other operands
   std::vector<const double*> pointers_;
   std::vector<StoredRun> runs_;

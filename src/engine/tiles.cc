@@ -94,6 +94,7 @@ bool TileReader::start_load() {
   pending->tile.block = load.span.block;
   free_.pop_back();
   pending->tile.parts.resize(program.operands.size());
+  pending->tile.codes.resize(program.operands.size());
   const std::byte* at = slots_.data() + pending->tile.slot * plan_.memory.slot_bytes;
   for (const Operand& operand : program.operands) {
     if (!operand.is_stored() || !program.blocks[load.span.block].has(operand)) {
@@ -130,6 +131,8 @@ void TileReader::read_operand(const Load& load, Tile& tile, std::size_t operand)
       tile.operands[operand] = tile.parts[operand]->bytes().data();
       return;
     }
+    if (from.is_decoded()) tile.codes[operand] = from.map_codes(load.span.first, load.span.count);
+    if (tile.codes[operand] != nullptr) return give_back(tile.operands[operand], bytes);
   }
   // The tile is const to everybody but the thread that fills it.
   auto* const to = const_cast<std::byte*>(tile.operands[operand]);
@@ -201,7 +204,11 @@ void TileReader::release(Tile& tile) {
   for (const auto& part : tile.parts) {
     if (part != nullptr) part->require_intact();
   }
+  for (const auto& codes : tile.codes) {
+    if (codes != nullptr) codes->require_intact();
+  }
   tile.parts.clear();
+  tile.codes.clear();
   {
     const std::lock_guard lock(mutex_);
     free_.push_back(tile.slot);

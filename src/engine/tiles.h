@@ -48,6 +48,8 @@ struct Tile {
   std::vector<const std::byte*> operands;
   // Of the same operands: what their bytes lie in, where they are used in place.
   std::vector<std::shared_ptr<const FilePart>> parts;
+  // Of the same operands: their codes, where they are decoded in use and no bytes are there.
+  std::vector<std::shared_ptr<const CodedElements>> codes;
 };
 
 class TileReader {

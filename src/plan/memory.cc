@@ -33,13 +33,13 @@ constexpr std::uint64_t kLeastOutputSlots = 3;
 // of the burst let the writer go on while the next tensor is measured.
 constexpr std::uint64_t kMostOutputSlots = 64;
 
-// A chunk of every operand, a grain of every product and of what is computed (and one more, from
-// which it is computed), and the running sums.
+// A chunk of every operand, a grain of every product, of what is decoded and of what is computed
+// (and one more, from which it is computed), and the running sums.
 std::uint64_t scratch_bytes(const Program& program) {
   std::uint64_t products = 0;
   std::uint64_t computed = 0;
   for (const Operand& operand : program.operands) {
-    products += operand.is_product() ? 1 : 0;
+    products += operand.is_product() || operand.is_decoded() ? 1 : 0;
     computed += operand.is_computed() ? 1 : 0;
   }
   if (computed > 0) ++computed;
@@ -86,9 +86,8 @@ std::uint64_t factor_bytes(const Program& program) {
 }
 
 bool decodes(const Program& program) {
-  return std::any_of(program.operands.begin(), program.operands.end(), [](const Operand& operand) {
-    return operand.is_stored() && operand.source->tensors()[operand.tensor].nominal;
-  });
+  return std::any_of(program.operands.begin(), program.operands.end(),
+                     [](const Operand& operand) { return operand.is_decoded(); });
 }
 
 struct Needs {

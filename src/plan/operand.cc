@@ -29,6 +29,12 @@ std::shared_ptr<const FilePart> Operand::map(std::uint64_t first, std::uint64_t 
   return source->map(tensor, run.from + (first - run.to), count);
 }
 
+std::shared_ptr<const CodedElements> Operand::map_codes(std::uint64_t first,
+                                                        std::uint64_t count) const {
+  if (rows != nullptr) return nullptr;  // its elements have other numbers
+  return source->map_codes(tensor, first, count);
+}
+
 void Operand::will_need(std::uint64_t first, std::uint64_t count) const {
   each_run(first, count,
            [&](std::uint64_t from, std::uint64_t part) { source->will_need(tensor, from, part); });

@@ -50,6 +50,7 @@ struct Operand {
   // As TensorSource has them, of a stored operand, by the program's elements, which it must have.
   void read(std::uint64_t first, std::span<std::byte> to) const;
   std::shared_ptr<const FilePart> map(std::uint64_t first, std::uint64_t count) const;
+  std::shared_ptr<const CodedElements> map_codes(std::uint64_t first, std::uint64_t count) const;
   void will_need(std::uint64_t first, std::uint64_t count) const;
   // Calls body(element of the vector, count) for the runs that make up these elements of the
   // program's.
@@ -66,6 +67,7 @@ struct Operand {
   }
 
   bool is_stored() const { return update == nullptr; }
+  bool is_decoded() const { return is_stored() && source->tensors()[tensor].nominal.has_value(); }
   bool is_product() const { return is(UpdateKind::LowRank); }
   bool is_generated() const { return is(UpdateKind::Generate); }
   bool is_mapped() const { return is(UpdateKind::Map); }

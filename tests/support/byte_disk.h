@@ -59,6 +59,15 @@ class ByteDisk : public Disk {
   std::uint64_t free_space(const std::string& folder) override { deny(folder); }
 
  private:
+  class InPlace final : public FilePart {
+   public:
+    explicit InPlace(std::span<const std::byte> bytes) : bytes_(bytes) {}
+    std::span<const std::byte> bytes() const override { return bytes_; }
+    void require_intact() const override {}
+
+   private:
+    std::span<const std::byte> bytes_;
+  };
   class File final : public ReadFile {
    public:
     File(ByteDisk& disk, std::string path, std::string bytes)
@@ -70,6 +79,10 @@ class ByteDisk : public Disk {
                     FilePlace{path_, bytes_.size()});
       }
       if (!to.empty()) std::memcpy(to.data(), bytes_.data() + offset, to.size());
+    }
+    std::unique_ptr<FilePart> map(std::uint64_t offset, std::size_t bytes) const override {
+      if (offset > bytes_.size() || bytes > bytes_.size() - offset) return nullptr;
+      return std::make_unique<InPlace>(std::as_bytes(std::span(bytes_)).subspan(offset, bytes));
     }
     void will_need(std::uint64_t, std::uint64_t) const override {}
     std::uint64_t size() const override { return bytes_.size(); }

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
@@ -70,8 +71,23 @@ inline bool same_float(float a, float b) {
   return (std::isnan(a) && std::isnan(b)) || std::memcmp(&a, &b, sizeof a) == 0;
 }
 
+// The same from their codes in place; nullopt where they have to be read.
+inline std::optional<std::vector<float>> decoded_in_place(const TensorSource& source,
+                                                          std::size_t tensor, std::uint64_t first,
+                                                          std::uint64_t count) {
+  // More than is used, as a tile is more than a grain.
+  const std::uint64_t before = first / 2;
+  const std::uint64_t after = (source.tensors()[tensor].elements - first - count) / 2;
+  const auto codes = source.map_codes(tensor, first - before, before + count + after);
+  if (codes == nullptr) return std::nullopt;
+  std::vector<float> values(count);
+  codes->decode(first, values.size(), values.data());
+  codes->require_intact();
+  return values;
+}
+
 // Checks that the decoded tensor has this shape and at every element what `formula` says, rounded
-// once to float32, whether it is read whole or in runs.
+// once to float32, whether it is read whole or in runs, or decoded in place.
 inline void expect_decoded(const TensorSource& source, const std::string& name,
                            const std::vector<std::uint64_t>& shape,
                            const std::function<double(std::uint64_t)>& formula) {
@@ -96,6 +112,11 @@ inline void expect_decoded(const TensorSource& source, const std::string& name,
     const std::vector<float> part = decoded_run(source, *index, first, count);
     for (std::uint64_t i = 0; i < count; ++i) {
       ASSERT_TRUE(same_float(part[i], whole[first + i])) << "run of " << count << " from " << first;
+    }
+    const auto in_place = decoded_in_place(source, *index, first, count);
+    for (std::uint64_t i = 0; in_place && i < count; ++i) {
+      ASSERT_TRUE(same_float((*in_place)[i], whole[first + i]))
+          << "in place, run of " << count << " from " << first;
     }
   }
 }
