@@ -12,7 +12,6 @@
 
 #include "checkpoint/safetensors.h"
 #include "support/safetensors_builder.h"
-#include "support/temp_folder.h"
 #include "support/temp_folder_out.h"
 #include "support/watched_system.h"
 #include "thorns/thorns.h"
@@ -113,7 +112,7 @@ class Faults : public testing::Test {
     EXPECT_EQ(error->code(), ErrorCode::NoSpace);
   }
 
-  test::TempFolder temp_;
+  test::OutFolder temp_;
   MergeOptions options_;
 };
 

@@ -7,6 +7,8 @@
 
 #include "thorns/error.h"
 
+template class nlohmann::basic_json<nlohmann::ordered_map>;
+
 namespace thorns {
 namespace {
 

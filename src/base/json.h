@@ -16,3 +16,6 @@ Json parse_json(const std::string& text, const std::string& path, std::size_t ba
                 std::size_t depth = 64);
 
 }  // namespace thorns
+
+// Compiled once, in json.cc: else every file that includes this compiles its own.
+extern template class nlohmann::basic_json<nlohmann::ordered_map>;

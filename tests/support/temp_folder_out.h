@@ -1,10 +1,8 @@
-// A folder of its own for one test, removed at its end, and the few file operations that tests of
-// the output need. Independent of Disk, which is under test.
+// A folder in memory for one test, and the few file operations that tests of the output need.
+// Independent of Disk, which is under test.
 #pragma once
 
 #include <gtest/gtest.h>
-#include <stdlib.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -14,33 +12,13 @@
 #include <utility>
 #include <vector>
 
+#include "support/temp_folder.h"
+
 namespace thorns::test {
 
-class OutFolder {
+class OutFolder : public TempFolder {
  public:
-  OutFolder() {
-    std::string pattern = (root() / "thorns-out-XXXXXX").string();
-    if (::mkdtemp(pattern.data()) == nullptr) ADD_FAILURE() << "no temporary folder " << pattern;
-    path_ = pattern;
-  }
-  ~OutFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  OutFolder(const OutFolder&) = delete;
-  OutFolder& operator=(const OutFolder&) = delete;
-
-  const std::string& path() const { return path_; }
-  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-
- private:
-  // In memory where there is such a place: these tests sync their few bytes thousands of times.
-  static std::filesystem::path root() {
-    const char* const memory = "/dev/shm";
-    return ::access(memory, W_OK) == 0 ? memory : std::filesystem::temp_directory_path();
-  }
-
-  std::string path_;
+  OutFolder() : TempFolder(in_memory()) {}
 };
 
 inline std::string slurp(const std::string& path) {
