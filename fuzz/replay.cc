@@ -26,7 +26,7 @@ using Mutate = std::size_t (*)(std::uint8_t* data, std::size_t size, std::size_t
   extern "C" int fuzz_##name(const std::uint8_t* data, std::size_t size);                  \
   extern "C" [[gnu::weak]] std::size_t mutate_##name(std::uint8_t* data, std::size_t size, \
                                                      std::size_t most, unsigned seed);
-#include "replay_targets.h"
+#include <replay_targets.h>
 #undef THORNS_TARGET
 
 namespace {
@@ -43,7 +43,7 @@ struct Target {
 Target find_target(std::string_view wanted) {
 #define THORNS_TARGET(name) \
   if (wanted == #name) return {fuzz_##name, mutate_##name};
-#include "replay_targets.h"
+#include <replay_targets.h>
 #undef THORNS_TARGET
   return {};
 }
