@@ -2,9 +2,11 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -27,6 +29,7 @@ int __real_stat(const char* path, struct ::stat* info);
 int __real_lstat(const char* path, struct ::stat* info);
 int __real_statvfs(const char* path, struct ::statvfs* info);
 int __real_access(const char* path, int mode);
+int __real_fstatfs(int file, struct ::statfs* info);
 int __real_fallocate(int file, int mode, off_t offset, off_t bytes);
 int __real_ftruncate(int file, off_t bytes);
 off_t __real_lseek(int file, off_t offset, int whence);
@@ -275,6 +278,12 @@ int __wrap_statvfs(const char* path, struct ::statvfs* info) {
 }
 int __wrap_access(const char* path, int mode) {
   return call("access", std::string(path), -1, [&] { return __real_access(path, mode); });
+}
+// Files in memory pass for files on a disk, for which space is reserved.
+int __wrap_fstatfs(int file, struct ::statfs* info) {
+  const int result = __real_fstatfs(file, info);
+  if (!state().path_of(file).empty()) info->f_type = EXT4_SUPER_MAGIC;
+  return result;
 }
 int __wrap_fallocate(int file, int mode, off_t offset, off_t bytes) {
   return call("fallocate", file, -1, [&] { return __real_fallocate(file, mode, offset, bytes); });
