@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -25,6 +26,7 @@ TEST_P(GgufGolden, DecodesAsTheLibraryDoes) {
   const auto checkpoint = open_checkpoint(real_disk(), path + ".gguf");
   const auto expected = open_checkpoint(real_disk(), path + ".expected.safetensors");
   ASSERT_EQ(checkpoint->tensors().size(), expected->tensors().size());
+  std::size_t in_place = 0;
   for (std::size_t i = 0; i < expected->tensors().size(); ++i) {
     const TensorInfo& want = expected->tensors()[i];
     const TensorInfo& got = checkpoint->tensors()[i];
@@ -41,9 +43,16 @@ TEST_P(GgufGolden, DecodesAsTheLibraryDoes) {
         for (std::uint64_t j = 0; j < count; ++j) {
           ASSERT_TRUE(test::same_float(run[j], numbers[first + j])) << first + j;
         }
+        const auto same = test::decoded_in_place(*checkpoint, i, first, count);
+        if (!same) continue;
+        ++in_place;
+        for (std::uint64_t j = 0; j < count; ++j) {
+          ASSERT_TRUE(test::same_float((*same)[j], numbers[first + j])) << first + j;
+        }
       }
     }
   }
+  EXPECT_GT(in_place, 0U);
 }
 INSTANTIATE_TEST_SUITE_P(Files, GgufGolden, testing::Values("llama", "qwen2"));
 
@@ -52,6 +61,7 @@ TEST(GgufGolden, PlainHalvesKeepTheirTypeAndMoveTheirRows) {
   const auto checkpoint = open_checkpoint(real_disk(), path + ".gguf");
   const auto expected = open_checkpoint(real_disk(), path + ".expected.safetensors");
   std::size_t compared = 0;
+  std::size_t in_place = 0;
   for (std::size_t i = 0; i < expected->tensors().size(); ++i) {
     const TensorInfo& got = checkpoint->tensors()[i];
     if (got.dtype == Dtype::F32) continue;
@@ -60,6 +70,10 @@ TEST(GgufGolden, PlainHalvesKeepTheirTypeAndMoveTheirRows) {
     const auto numbers = test::decoded_run(*expected, i, 0, got.elements);
     std::vector<std::uint16_t> bits(got.elements);
     checkpoint->read(i, 0, std::as_writable_bytes(std::span(bits)));
+    if (const auto part = checkpoint->map(i, 1, got.elements - 2)) {
+      ++in_place;
+      EXPECT_EQ(std::memcmp(part->bytes().data(), &bits[1], part->bytes().size()), 0);
+    }
     for (std::size_t j = 0; j < bits.size(); ++j) {
       const float value =
           got.dtype == Dtype::F16 ? float_from_half(bits[j]) : float_from_bfloat(bits[j]);
@@ -67,6 +81,8 @@ TEST(GgufGolden, PlainHalvesKeepTheirTypeAndMoveTheirRows) {
     }
   }
   EXPECT_EQ(compared, 6U);
+  EXPECT_GT(in_place, 0U);
+  EXPECT_LT(in_place, compared) << "rows of q and k have moved";
 }
 
 TEST(GgufGolden, MetadataBecomesAConfiguration) {

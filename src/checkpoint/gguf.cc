@@ -44,6 +44,42 @@ struct Place {
   float above = 0;          // what the stored numbers are greater by
 };
 
+// Elements [skipped, skipped + count) of consecutive blocks as float32, at any address.
+void decode_blocks(const GgufType& type, const std::uint8_t* block, std::uint64_t skipped,
+                   std::uint64_t count, std::byte* to) {
+  std::array<float, 256> values{};
+  for (; count != 0; block += type.bytes) {
+    type.decode(block, values.data());
+    const std::uint64_t taken = std::min(type.elements - skipped, count);
+    std::memcpy(to, values.data() + skipped, static_cast<std::size_t>(taken) * sizeof(float));
+    to += taken * sizeof(float);
+    count -= taken;
+    skipped = 0;
+  }
+}
+
+class MappedBlocks final : public CodedElements {
+ public:
+  // Element `first` of the tensor is `skipped` elements behind the first of `blocks`.
+  MappedBlocks(const GgufType& type, std::uint64_t first, std::uint64_t skipped,
+               std::unique_ptr<FilePart> blocks)
+      : type_(type), first_(first), skipped_(skipped), blocks_(std::move(blocks)) {}
+
+  void decode(std::uint64_t first, std::size_t count, float* to) const override {
+    const std::uint64_t at = first - first_ + skipped_;
+    const auto* const bytes = reinterpret_cast<const std::uint8_t*>(blocks_->bytes().data());
+    decode_blocks(type_, bytes + at / type_.elements * type_.bytes, at % type_.elements, count,
+                  reinterpret_cast<std::byte*>(to));
+  }
+  void require_intact() const override { blocks_->require_intact(); }
+
+ private:
+  const GgufType& type_;
+  std::uint64_t first_;
+  std::uint64_t skipped_;
+  std::unique_ptr<FilePart> blocks_;
+};
+
 class GgufCheckpoint final : public Checkpoint, public SelfDescribed {
  public:
   // `parts`: the model's files in order; `side` what the folder says of it.
@@ -130,6 +166,29 @@ class GgufCheckpoint final : public Checkpoint, public SelfDescribed {
       to = to.subspan(static_cast<std::size_t>(run * size));
     });
     if (places_[tensor].above != 0) lower(whole, places_[tensor].above);
+  }
+
+  std::unique_ptr<FilePart> map(std::size_t tensor, std::uint64_t first,
+                                std::uint64_t count) const override {
+    const Place& place = places_.at(tensor);
+    const std::uint64_t size = place.type->bytes;
+    const std::uint64_t offset = place.stored.offset + (place.first + first) * size;
+    if (!place.type->plain || !lies_as_it_is(place) || offset % size != 0) return nullptr;
+    return files_[place.file]->map(offset, static_cast<std::size_t>(count * size));
+  }
+
+  std::unique_ptr<CodedElements> map_codes(std::size_t tensor, std::uint64_t first,
+                                           std::uint64_t count) const override {
+    const Place& place = places_.at(tensor);
+    const GgufType& type = *place.type;
+    if (type.plain || !lies_as_it_is(place) || count == 0) return nullptr;
+    const std::uint64_t stored = place.first + first;
+    const std::uint64_t block = stored / type.elements;
+    const std::uint64_t blocks = (stored + count - 1) / type.elements + 1 - block;
+    auto bytes = files_[place.file]->map(place.stored.offset + block * type.bytes,
+                                         static_cast<std::size_t>(blocks * type.bytes));
+    if (bytes == nullptr) return nullptr;
+    return std::make_unique<MappedBlocks>(type, first, stored % type.elements, std::move(bytes));
   }
 
   void will_need(std::size_t tensor, std::uint64_t first, std::uint64_t count) const override {
@@ -270,6 +329,10 @@ class GgufCheckpoint final : public Checkpoint, public SelfDescribed {
     return {shape[0] / heads};
   }
 
+  static bool lies_as_it_is(const Place& place) {
+    return place.heads.rows == 0 && place.above == 0;
+  }
+
   // Of float32 numbers.
   static void lower(std::span<std::byte> numbers, float by) {
     for (std::size_t at = 0; at < numbers.size(); at += sizeof(float)) {
@@ -309,7 +372,6 @@ class GgufCheckpoint final : public Checkpoint, public SelfDescribed {
     if (type.plain) return files_[place.file]->read(place.stored.offset + first * type.bytes, to);
     constexpr std::uint64_t kMostBlocks = 2048;  // read at once: about 430 kB at the most
     std::vector<std::uint8_t> bytes;
-    std::array<float, 256> values{};
     while (count != 0) {
       const std::uint64_t block = first / type.elements;
       const std::uint64_t end = (first + count - 1) / type.elements + 1;
@@ -317,16 +379,11 @@ class GgufCheckpoint final : public Checkpoint, public SelfDescribed {
       bytes.resize(static_cast<std::size_t>(blocks * type.bytes));
       files_[place.file]->read(place.stored.offset + block * type.bytes,
                                std::as_writable_bytes(std::span(bytes)));
-      for (std::uint64_t i = 0; i < blocks; ++i) {
-        type.decode(bytes.data() + i * type.bytes, values.data());
-        const auto skipped = static_cast<std::size_t>(first % type.elements);
-        const auto taken =
-            static_cast<std::size_t>(std::min<std::uint64_t>(type.elements - skipped, count));
-        std::memcpy(to.data(), values.data() + skipped, taken * sizeof(float));
-        to = to.subspan(taken * sizeof(float));
-        first += taken;
-        count -= taken;
-      }
+      const std::uint64_t taken = std::min((block + blocks) * type.elements - first, count);
+      decode_blocks(type, bytes.data(), first % type.elements, taken, to.data());
+      to = to.subspan(static_cast<std::size_t>(taken) * sizeof(float));
+      first += taken;
+      count -= taken;
     }
   }
 
