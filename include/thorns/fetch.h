@@ -40,7 +40,8 @@ struct FetchStarted {
   std::uint64_t bytes_there = 0;  // of them, that are in the cache already
 };
 
-// Progress counts the bytes of a repository's files; `tensor` is the file at hand.
+// Progress counts the bytes of a repository's files; `tensor` is the file begun last. It may come
+// from other threads than the caller's, from one at a time.
 class FetchObserver : public Observer {
  public:
   // Once per repository, before its first progress but for that of a shard index.

@@ -18,6 +18,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+constexpr std::size_t kConnections = 4;  // files fetched at a time
+
 Repository repository_named(const std::string& text) {
   const auto repository = parse_repository(text);
   if (!repository) {
@@ -63,13 +65,18 @@ FetchReport fetch(const FetchOptions& options, FetchObserver& observer) {
                 "set HF_HUB_CACHE or HOME");
   }
   const HubSettings settings = hub_settings(disk);
-  const auto client = curl_client(settings.authorities, [&] { return observer.cancelled(); });
-  const Hub::Wait wait = patient_wait(observer);
-  Hub hub(*client, settings, wait);
+  JointObserver joint(observer);
+  const Hub::Wait wait = patient_wait(joint);
+  std::vector<std::unique_ptr<HttpClient>> clients;
+  std::vector<Hub> hubs;
+  for (std::size_t i = 0; i < kConnections; ++i) {
+    clients.push_back(curl_client(settings.authorities, [&joint] { return joint.cancelled(); }));
+    hubs.emplace_back(*clients.back(), settings, wait);
+  }
   FetchReport report;
   for (const Repository& repository : repositories) {
     report.repositories.push_back(
-        fetch_repository(disk, hub, cache, repository, options.include, wait, observer));
+        fetch_repository(disk, hubs, cache, repository, options.include, wait, joint));
   }
   report.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
   return report;

@@ -162,12 +162,11 @@ std::uint64_t CacheWriter::needed(const HubFile& file) const {
 }
 
 void CacheWriter::bring(Hub& hub, const HubFile& file, const Moved& moved, const Hub::Wait& wait) {
-  if (!is_whole(file)) {
-    std::unique_ptr<FileLock> lock;
-    while (!(lock = disk_.lock(join_path(locks_, file.hash + ".lock")))) wait(kLockPoll);
-    // The process that had the lock may have brought it.
-    if (!is_whole(file)) download(hub, file, moved);
-  }
+  if (size_at(disk_, link_path(file)) == file.size) return;
+  std::unique_ptr<FileLock> lock;
+  while (!(lock = disk_.lock(join_path(locks_, file.hash + ".lock")))) wait(kLockPoll);
+  // Whoever had the lock may have brought it.
+  if (!is_whole(file)) download(hub, file, moved);
   link(file);
 }
 
@@ -199,7 +198,7 @@ void CacheWriter::download(Hub& hub, const HubFile& file, const Moved& moved) {
 
 void CacheWriter::link(const HubFile& file) {
   const std::string path = link_path(file);
-  if (size_at(disk_, path) == file.size) return;
+  if (size_at(disk_, path) == file.size) return;  // since the lock was asked for
   make_folders(disk_, parent_path(path));
   if (disk_.exists(path)) disk_.remove_all(path);  // a link to nowhere, or to something else
   std::string target = "../../blobs/" + file.hash;

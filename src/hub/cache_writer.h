@@ -1,7 +1,8 @@
 // Files of the Hub brought into its cache, in the layout of cache.h, so that huggingface_hub takes
 // them for its own. A file that is half there is blobs/HASH.incomplete and is gone on with; only
 // what has the right size and hash gets its name. Locks as huggingface_hub has them,
-// .locks/REPOSITORY/HASH.lock, keep two processes from fetching the same.
+// .locks/REPOSITORY/HASH.lock, keep two processes, or threads, from fetching the same. Thread-safe,
+// where the disk is.
 #pragma once
 
 #include <cstdint>

@@ -3,10 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <exception>
 #include <iterator>
+#include <mutex>
 #include <utility>
 
 #include "base/text.h"
+#include "base/threads.h"
 #include "hub/cache_writer.h"
 #include "hub/choice.h"
 #include "thorns/error.h"
@@ -16,45 +19,72 @@ namespace {
 
 constexpr std::uint64_t kLargestIndex = 100'000'000;  // bytes
 
-// Brings files one after the other and tells how far it is.
+// Brings files, as many at a time as there are hubs, and tells how far it is.
 class Bringer {
  public:
-  Bringer(CacheWriter& writer, Hub& hub, const Hub::Wait& wait, Observer& observer)
-      : writer_(writer), hub_(hub), wait_(wait), observer_(observer) {}
-
-  void expect(const std::vector<HubFile>& files) {
-    for (const HubFile& file : files) {
+  Bringer(CacheWriter& writer, const std::vector<HubFile>& files, const Hub::Wait& wait,
+          JointObserver& observer)
+      : writer_(writer), files_(files), wait_(wait), observer_(observer) {
+    for (const HubFile& file : files_) {
+      there_.push_back(writer_.present(file));
       now_.bytes_total += file.size;
-      now_.bytes_done += writer_.present(file);
+      now_.bytes_done += there_.back();
     }
-    now_.tensors_total = files.size();
-    observer_.progress(now_);
+    now_.tensors_total = files_.size();
   }
 
-  void bring(const HubFile& file) {
-    const std::uint64_t at_end = now_.bytes_done + file.size - writer_.present(file);
-    now_.tensor = file.name;
-    const auto moved = [&](std::int64_t bytes) {
-      now_.bytes_done += static_cast<std::uint64_t>(bytes);  // below 0: back again, modulo 2^64
-      observer_.progress(now_);
-    };
-    const auto wait = [&](double seconds) {
-      observer_.progress(now_);
-      wait_(seconds);
-    };
-    if (observer_.cancelled()) throw Error(ErrorCode::Cancelled, "interrupted");
-    writer_.bring(hub_, file, moved, wait);
-    now_.bytes_done = at_end;
-    ++now_.tensors_done;
+  void bring_all(std::span<Hub> hubs) {
     observer_.progress(now_);
+    ThreadPool pool(std::min(hubs.size(), files_.size()));
+    pool.run(files_.size(), [&](std::size_t index, std::size_t worker) {
+      try {
+        bring(index, hubs[worker]);
+      } catch (...) {
+        const std::lock_guard lock(mutex_);
+        if (!failure_) failure_ = std::current_exception();  // that of others is that they stop
+        observer_.stop();
+      }
+    });
+    if (failure_) std::rethrow_exception(failure_);
   }
 
  private:
+  void bring(std::size_t index, Hub& hub) {
+    const HubFile& file = files_[index];
+    if (observer_.cancelled()) throw Error(ErrorCode::Cancelled, "interrupted");
+    tell([&] { now_.tensor = file.name; });
+    std::uint64_t left = file.size - there_[index];
+    const auto moved = [&](std::int64_t bytes) {
+      if (observer_.cancelled()) throw Error(ErrorCode::Cancelled, "interrupted");
+      left -= static_cast<std::uint64_t>(bytes);  // below 0: back again, modulo 2^64
+      tell([&] { now_.bytes_done += static_cast<std::uint64_t>(bytes); });
+    };
+    const auto wait = [&](double seconds) {
+      tell([] {});
+      wait_(seconds);
+    };
+    writer_.bring(hub, file, moved, wait);
+    tell([&] {
+      now_.bytes_done += left;  // another process may have brought it
+      ++now_.tensors_done;
+    });
+  }
+
+  template <typename Change>
+  void tell(Change change) {
+    const std::lock_guard lock(mutex_);
+    change();
+    observer_.progress(now_);
+  }
+
   CacheWriter& writer_;
-  Hub& hub_;
+  const std::vector<HubFile>& files_;
   const Hub::Wait& wait_;
-  Observer& observer_;
+  JointObserver& observer_;
+  std::vector<std::uint64_t> there_;  // bytes of each file when this began
+  std::mutex mutex_;                  // of what follows
   Progress now_;
+  std::exception_ptr failure_;
 };
 
 void require_space(Disk& disk, const std::string& cache, std::uint64_t needed,
@@ -75,11 +105,11 @@ std::uint64_t bytes_of(const std::vector<HubFile>& files) {
 
 }  // namespace
 
-FetchedRepository fetch_repository(Disk& disk, Hub& hub, const std::string& cache,
+FetchedRepository fetch_repository(Disk& disk, std::span<Hub> hubs, const std::string& cache,
                                    const Repository& repository,
                                    const std::vector<std::string>& include, const Hub::Wait& wait,
-                                   FetchObserver& observer) {
-  const HubListing listing = hub.list(repository);
+                                   JointObserver& observer) {
+  const HubListing listing = hubs.front().list(repository);
   HubChoice choice;
   if (include.empty()) {
     choice = choose_files(repository, listing);
@@ -90,7 +120,7 @@ FetchedRepository fetch_repository(Disk& disk, Hub& hub, const std::string& cach
   if (!choice.index.empty()) {
     const auto index = std::find_if(choice.files.begin(), choice.files.end(),
                                     [&](const HubFile& file) { return file.name == choice.index; });
-    Bringer(writer, hub, wait, observer).bring(*index);
+    Bringer(writer, {*index}, wait, observer).bring_all(hubs.first(1));
     const std::string path = join_path(writer.snapshot(), index->name);
     // Strange indices name what is chosen anyway, such as config.json.
     std::vector<HubFile> all;
@@ -111,9 +141,7 @@ FetchedRepository fetch_repository(Disk& disk, Hub& hub, const std::string& cach
   }
   observer.fetch_started({result.repository, result.files, result.bytes, result.bytes_there});
   require_space(disk, cache, needed, repository);
-  Bringer bringer(writer, hub, wait, observer);
-  bringer.expect(choice.files);
-  for (const HubFile& file : choice.files) bringer.bring(file);
+  Bringer(writer, choice.files, wait, observer).bring_all(hubs);
   writer.publish();
   return result;
 }

@@ -1,7 +1,9 @@
 // One repository brought into the cache: what the Hub lists, what a merge needs of it, and the
-// files one after the other.
+// files, several at a time.
 #pragma once
 
+#include <atomic>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -12,10 +14,26 @@
 
 namespace thorns {
 
-// `wait` as for Hub. Throws as `fetch` does.
-FetchedRepository fetch_repository(Disk& disk, Hub& hub, const std::string& cache,
+// The caller's observer for all who bring files: when one of them fails, it tells the others to
+// stop. Thread-safe but for what it hands on.
+class JointObserver final : public FetchObserver {
+ public:
+  explicit JointObserver(FetchObserver& caller) : caller_(caller) {}
+  void fetch_started(const FetchStarted& job) override { caller_.fetch_started(job); }
+  void progress(const Progress& now) override { caller_.progress(now); }
+  bool cancelled() override { return stopped_ || caller_.cancelled(); }
+  void stop() { stopped_ = true; }
+
+ private:
+  FetchObserver& caller_;
+  std::atomic<bool> stopped_ = false;
+};
+
+// Brings as many files at a time as there are `hubs`, one at least, whose clients and waits stop
+// when `observer` says so. `wait` as for Hub, from any thread. Throws as `fetch` does.
+FetchedRepository fetch_repository(Disk& disk, std::span<Hub> hubs, const std::string& cache,
                                    const Repository& repository,
                                    const std::vector<std::string>& include, const Hub::Wait& wait,
-                                   FetchObserver& observer);
+                                   JointObserver& observer);
 
 }  // namespace thorns

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 
 import fake_hub
@@ -193,6 +194,67 @@ class Fetch(HubTest):
         result = self.fetch("o/A", HF_TOKEN="two\nlines")
         self.assert_error(result, 2, "what stands in HF_TOKEN cannot be a token")
         self.assertNotIn("lines", result.err)
+
+    # ---------------------------------------------------------------- several at a time
+
+    def add_shards(self, **contents):
+        index = {"weight_map": {name: name + ".safetensors" for name in contents}}
+        files = {"config.json": b"{}", "model.safetensors.index.json": json.dumps(index).encode()}
+        files.update({name + ".safetensors": content for name, content in contents.items()})
+        self.hub.add("o/S", files)
+        return files
+
+    def test_files_come_several_at_a_time(self):
+        files = self.add_shards(a=b"a" * 2000, b=b"b" * 3000, c=b"c" * 4000)
+        meeting = threading.Barrier(3)  # each answers when all three are asked
+
+        def meet(handler):
+            meeting.wait(timeout=30)
+            handler.send_file(self.hub.large[handler.path.split("?")[0]])
+
+        self.hub.fail("/[0-9a-f]{64}", meet, meet, meet)
+        self.assert_code(self.fetch("o/S"), 0)
+        self.assertFalse(meeting.broken)
+        self.assert_whole(files, "o/S")
+
+    def test_equal_files_come_once(self):
+        files = self.add_shards(a=b"a" * 2000, b=b"a" * 2000, c=b"a" * 2000)
+        result = self.fetch("o/S", "--json")
+        self.assert_code(result, 0)
+        self.assertEqual(result.json()["repositories"][0]["bytes"], sum(map(len, files.values())))
+        self.assert_whole(files, "o/S")
+        self.assertEqual(len(self.asked("cdn")), 1)
+
+    def test_one_that_fails_stops_the_others(self):
+        files = self.add_shards(a=b"a" * 2_000_000, b=b"b" * 2_000_000)
+        begun = threading.Event()
+
+        def slowly(handler):
+            content = files["a.safetensors"]
+            handler.send_response(200)
+            handler.send_header("Content-Length", str(len(content)))
+            handler.end_headers()
+            handler.wfile.write(content[:1_000_000])
+            begun.set()
+            for byte in content[1_000_000:]:  # a day and more
+                handler.wfile.write(bytes([byte]))
+                time.sleep(0.1)
+
+        def refuse(handler):
+            begun.wait(timeout=30)
+            handler.send(404, X_Error_Code="EntryNotFound")
+
+        self.hub.fail("/" + hashlib.sha256(files["a.safetensors"]).hexdigest(), slowly)
+        self.hub.fail("/b.safetensors", refuse)
+        begin = time.monotonic()
+        self.assert_error(self.fetch("o/S"), 1, "`b.safetensors` of `o/S` is listed, but not there")
+        self.assertLess(time.monotonic() - begin, 20)
+        self.hub.requests.clear()
+        self.assert_code(self.fetch("o/S"), 0)
+        self.assert_whole(files, "o/S")
+        first = [r.range for r in self.asked("cdn") if hashlib.sha256(files["a.safetensors"]).hexdigest() in r.path]
+        self.assertEqual(len(first), 1)
+        self.assertRegex(first[0], "^bytes=[1-9][0-9]*-$")
 
     # ---------------------------------------------------------------- faults
 
