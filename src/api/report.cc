@@ -55,7 +55,7 @@ void save_page(const std::string& path, const std::string& page) {
                   "name the file to write: -o FILE.html");
     }
     const auto there = disk.open(path);
-    if (there->size() == 0) return write_text(disk, path, page);  // a device or pipe, too
+    if (there->size() == 0) return write_text(disk, disk.canonical(path), page);
     if (!is_page(*there)) {
       throw Error(ErrorCode::Exists, fmt::format("`{}` is there and is no report", path),
                   FilePlace{path}, "give another name with -o, or remove it");

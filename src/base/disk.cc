@@ -49,6 +49,9 @@ constexpr std::size_t kMostPerCall = std::size_t{1} << 30;
     case EMFILE:
     case ENFILE:
       throw Error(ErrorCode::Io, message, where, "raise the limit of open files (ulimit -n)");
+    case ELOOP:
+      throw Error(ErrorCode::Io, message, where,
+                  "a link is in its place, or links lead in a circle: remove it");
     case EROFS:
     case EACCES:
     case EPERM:
@@ -281,7 +284,9 @@ class RealDisk : public Disk, public ResumableDisk, public LinkingDisk {
   }
 
   std::unique_ptr<WriteFile> create(const std::string& path, std::uint64_t expected) override {
-    Descriptor descriptor(open_retrying(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644));
+    // What a stranger put in the place of a file to be must not lead elsewhere.
+    Descriptor descriptor(
+        open_retrying(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0644));
     if (descriptor.get() < 0) fail(errno, "create", path);
     if (const int number = reserve(descriptor.get(), expected); number != 0) {
       ::unlink(path.c_str());
@@ -313,6 +318,17 @@ class RealDisk : public Disk, public ResumableDisk, public LinkingDisk {
       fail(number, "reserve space for", path);
     }
     return std::make_unique<RealWriteFile>(descriptor.release(), path, keep);
+  }
+
+  Kind kind(const std::string& path) override {
+    struct ::stat info {};
+    if (::lstat(path.c_str(), &info) == 0) {
+      return S_ISREG(info.st_mode)   ? Kind::File
+             : S_ISDIR(info.st_mode) ? Kind::Folder
+                                     : Kind::Other;
+    }
+    if (errno == ENOENT || errno == ENOTDIR) return Kind::None;
+    fail(errno, "look at", path);
   }
 
   std::int64_t modified(const std::string& path) override {
@@ -411,7 +427,7 @@ class RealDisk : public Disk, public ResumableDisk, public LinkingDisk {
 
   std::unique_ptr<FileLock> lock(const std::string& path) override {
     for (;;) {
-      Descriptor descriptor(open_retrying(path.c_str(), O_RDWR | O_CREAT, 0644));
+      Descriptor descriptor(open_retrying(path.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW, 0644));
       if (descriptor.get() < 0) fail(errno, "lock", path);
       if (try_flock(descriptor.get(), path) == LockAnswer::Held) return nullptr;
       // The holder before us may have removed the file between our open and our lock; a lock on a

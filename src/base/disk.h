@@ -68,7 +68,7 @@ class Disk {
  public:
   virtual ~Disk() = default;
   virtual std::unique_ptr<ReadFile> open(const std::string& path) = 0;
-  // Creates or truncates. `expected` bytes are reserved where the file system can (NoSpace if not).
+  // Creates or truncates, not through a link. `expected` bytes are reserved where that is possible.
   virtual std::unique_ptr<WriteFile> create(const std::string& path, std::uint64_t expected) = 0;
   virtual bool exists(const std::string& path) = 0;
   virtual FileStat stat(const std::string& path) = 0;
@@ -84,8 +84,8 @@ class Disk {
   virtual std::uint64_t free_space(
       const std::string& folder) = 0;  // bytes this user may still write
   // Locks the file `path`, made where it is missing, against every other `lock` of it, in this
-  // process or another; nullptr where one is held. Granted without effect where the file system
-  // knows no locks. The default is for disks that only one owner sees: always granted.
+  // process or another; nullptr where one is held. Not through a link. Granted without effect where
+  // there are no locks. The default is for disks that only one owner sees: always granted.
   virtual std::unique_ptr<FileLock> lock(const std::string& path);
 };
 

@@ -12,11 +12,15 @@ namespace thorns {
 
 class ResumableDisk {
  public:
+  enum class Kind { None, File, Folder, Other };
+
   virtual ~ResumableDisk() = default;
   // Opens a file that is there, cuts it after `keep` bytes and goes on from there; `expected` bytes
   // in all are reserved as by `create`. Links are not followed (Io). Corrupt where it is shorter.
   virtual std::unique_ptr<WriteFile> reopen(const std::string& path, std::uint64_t keep,
                                             std::uint64_t expected) = 0;
+  // What stands at `path` itself: a link is something other, wherever it leads.
+  virtual Kind kind(const std::string& path) = 0;
   // When the content changed last, nanoseconds since 1970. NotFound.
   virtual std::int64_t modified(const std::string& path) = 0;
   // What the file occupies on the device, space reserved beyond its end included. NotFound.

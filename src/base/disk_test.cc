@@ -19,6 +19,7 @@
 
 #include "base/descriptors.h"
 #include "base/disk_links.h"
+#include "base/disk_resume.h"
 #include "support/error_of.h"
 #include "support/temp_folder.h"
 #include "thorns/error.h"
@@ -338,6 +339,22 @@ TEST_F(RealDiskTest, LooksAtFilesAndFolders) {
   EXPECT_TRUE(disk_.stat(folder_.path()).is_folder);
   expect_failure([&] { disk_.stat(folder_ / "none"); }, ErrorCode::NotFound, "cannot look at",
                  folder_ / "none");
+}
+
+TEST_F(RealDiskTest, WritesThroughNoLink) {
+  const std::string precious = write("precious", "x");
+  for (const std::string& target : {precious, folder_ / "new"}) {
+    const std::string link = folder_ / "link";
+    std::filesystem::create_symlink(target, link);
+    EXPECT_EQ(resumable(disk_)->kind(link), ResumableDisk::Kind::Other);
+    expect_failure([&] { disk_.create(link, 0); }, ErrorCode::Io, "cannot create", link);
+    expect_failure([&] { disk_.lock(link); }, ErrorCode::Io, "cannot lock", link);
+    std::filesystem::remove(link);
+  }
+  EXPECT_EQ(read(precious), "x");
+  EXPECT_EQ(resumable(disk_)->kind(precious), ResumableDisk::Kind::File);
+  EXPECT_EQ(resumable(disk_)->kind(folder_.path()), ResumableDisk::Kind::Folder);
+  EXPECT_EQ(resumable(disk_)->kind(folder_ / "new"), ResumableDisk::Kind::None);
 }
 
 TEST_F(RealDiskTest, MakesLinks) {

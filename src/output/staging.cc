@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/disk_resume.h"
 #include "output/journal.h"
 #include "thorns/error.h"
 
@@ -41,13 +42,28 @@ bool try_make_folder(Disk& disk, const std::string& path) {
 
 std::string lock_file(const OutputPath& path) { return join_path(path.staging, "lock"); }
 
-// Whether the folder is what an interrupted run leaves, all of it in its place: a link would lead
-// the writer into somebody else's folder.
+using Kind = ResumableDisk::Kind;
+
+// What is not as a run of ours would leave it; a link would lead into somebody else's folder.
+void refuse_in_the_way(Disk& disk, const OutputPath& path) {
+  ResumableDisk* const looker = resumable(disk);
+  if (looker == nullptr) return;
+  const auto refuse_other = [&](const std::string& part, Kind expected) {
+    const Kind found = looker->kind(part);
+    if (found == expected || found == Kind::None) return;
+    throw Error(ErrorCode::Exists,
+                fmt::format("`{}`, which thorns makes itself, is a link or something else", part),
+                FilePlace{part}, "remove it, or choose another output folder");
+  };
+  refuse_other(path.staging, Kind::Folder);
+  refuse_other(lock_file(path), Kind::File);
+}
+
+// Whether the folder is what an interrupted run leaves.
 bool can_continue(Disk& disk, const OutputPath& path) {
-  const std::string model = join_path(path.staging, "model");
-  const std::string real = join_path(disk.canonical(path.parent), base_name(path.staging));
-  return disk.exists(join_path(path.staging, kJournalFile)) && disk.exists(model) &&
-         disk.stat(model).is_folder && disk.canonical(model) == join_path(real, "model");
+  ResumableDisk* const looker = resumable(disk);
+  return looker != nullptr && looker->kind(join_path(path.staging, kJournalFile)) == Kind::File &&
+         looker->kind(join_path(path.staging, "model")) == Kind::Folder;
 }
 
 // What `force` may replace: a folder that a merge or a download made, never somebody's home.
@@ -119,6 +135,7 @@ Staging::Staging(Disk& disk, OutputPath path)
     : disk_(disk), path_(std::move(path)), model_(join_path(path_.staging, "model")) {
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     const bool made = try_make_folder(disk_, path_.staging);
+    if (!made) refuse_in_the_way(disk_, path_);
     try {
       lock_ = disk_.lock(lock_file(path_));
       if (!lock_) fail_busy(path_);
@@ -216,6 +233,7 @@ void Staging::publish(bool force) {
 }
 
 void refuse_busy(Disk& disk, const OutputPath& path) {
+  refuse_in_the_way(disk, path);
   if (!disk.exists(lock_file(path))) return;
   try {
     if (disk.lock(lock_file(path)) == nullptr) fail_busy(path);

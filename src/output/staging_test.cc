@@ -131,9 +131,41 @@ TEST(Staging, DoesNotFollowALinkInItsPlace) {
   const test::OutFolder folder;
   const OutputPath path = output_path(folder / "out");
   test::spill(folder / "precious/model/file", "x");
+  const auto refused = [&](const std::string& what) {
+    expect_error([&] { const Staging staging(real_disk(), path); }, ErrorCode::Exists,
+                 "which thorns makes itself, is a link", what, "remove it");
+    expect_error([&] { refuse_busy(real_disk(), path); }, ErrorCode::Exists, "is a link", what, "");
+  };
   std::filesystem::create_directory_symlink(folder / "precious", path.staging);
-  { const Staging staging(real_disk(), path); }
+  refused(path.staging);
   EXPECT_EQ(test::slurp(folder / "precious/model/file"), "x");
+  EXPECT_EQ(names_in(folder / "precious"), Names{"model"});
+  std::filesystem::remove(path.staging);
+  std::filesystem::create_symlink("nowhere", path.staging);
+  refused(path.staging);
+  std::filesystem::remove(path.staging);
+  test::spill(path.staging, "a file");
+  refused(path.staging);
+  std::filesystem::remove(path.staging);
+  std::filesystem::create_directory(path.staging);
+  std::filesystem::create_symlink(folder / "made", path.staging + "/lock");
+  refused(path.staging + "/lock");
+  EXPECT_FALSE(std::filesystem::exists(folder / "made"));
+}
+
+TEST(Staging, AJournalOrAModelThatIsALinkIsNoLeftover) {
+  const test::OutFolder folder;
+  const OutputPath path = output_path(folder / "out");
+  for (const char* link : {"journal", "model"}) {
+    test::spill(path.staging + "/journal", "");
+    test::spill(path.staging + "/model/file", "x");
+    const std::string place = path.staging + "/" + link;
+    std::filesystem::rename(place, folder / "elsewhere");
+    std::filesystem::create_symlink("../elsewhere", place);
+    EXPECT_FALSE(Staging(real_disk(), path).has_leftover()) << link;
+    EXPECT_TRUE(std::filesystem::exists(folder / "elsewhere")) << link;
+    std::filesystem::remove_all(folder / "elsewhere");
+  }
 }
 
 TEST(Staging, PublishMovesTheFolder) {

@@ -37,7 +37,7 @@ struct SmallFile {
 // A tokenizer without a chat template gets that of the recipe's prompt format.
 std::optional<std::string> new_chat_template(Disk& disk, const Plan& plan) {
   if (!plan.has_tokenizer || plan.tokenizer_leaf >= plan.leaves.size()) return std::nullopt;
-  const auto text = chat_template(plan.recipe.settings.prompt);
+  auto text = chat_template(plan.recipe.settings.prompt);
   if (!text || has_chat_template(disk, *plan.leaves[plan.tokenizer_leaf])) return std::nullopt;
   return text;
 }
@@ -87,7 +87,7 @@ std::uint64_t folder_size(const Plan& plan, const std::vector<SmallFile>& small,
 
 // A link is followed: what it points to is replaced, on its own disk.
 OutputPath followed_path(Disk& disk, const std::string& folder) {
-  const OutputPath path = output_path(folder);
+  OutputPath path = output_path(folder);
   if (!disk.exists(path.target)) return path;
   const std::string real = disk.canonical(path.target);
   return real == join_path(disk.canonical(path.parent), path.name) ? path : output_path(real);
@@ -119,15 +119,18 @@ void require_space(const OutputPath& path, std::uint64_t needed, std::uint64_t a
                           human_bytes(needed - available)));
 }
 
-// What everything in `folder` occupies, as deep as a writer makes folders; links lead no further.
+// What the files in `folder` occupy, as deep as a writer makes folders.
 std::uint64_t folder_bytes(Disk& disk, const std::string& folder, int depth = 8) {
+  ResumableDisk* const device = resumable(disk);
   std::uint64_t bytes = 0;
+  if (device == nullptr) return bytes;
   for (const std::string& name : disk.list(folder)) {
     const std::string path = join_path(folder, name);
-    const FileStat stat = disk.stat(path);
-    ResumableDisk* const device = resumable(disk);
-    if (!stat.is_folder) bytes += device != nullptr ? device->occupied(path) : stat.size;
-    if (stat.is_folder && depth > 0) bytes += folder_bytes(disk, path, depth - 1);
+    const auto kind = device->kind(path);
+    if (kind == ResumableDisk::Kind::File) bytes += device->occupied(path);
+    if (kind == ResumableDisk::Kind::Folder && depth > 0) {
+      bytes += folder_bytes(disk, path, depth - 1);
+    }
   }
   return bytes;
 }
@@ -287,12 +290,10 @@ class FolderWriter : public CheckpointWriter {
   std::optional<JournalReader> leftover() {
     if (!staging_.has_leftover()) return std::nullopt;
     std::optional<JournalReader> journal;
-    if (resumable(disk_) != nullptr) {
-      try {
-        journal.emplace(disk_.open(staging_.journal()), plan_);
-      } catch (const Error& error) {  // no file
-        if (error.code() == ErrorCode::Io) throw;
-      }
+    try {
+      journal.emplace(disk_.open(staging_.journal()), plan_);
+    } catch (const Error& error) {  // no file
+      if (error.code() == ErrorCode::Io) throw;
     }
     why_anew_ = identity_difference(journal ? journal->identity() : "", identity_);
     if (!why_anew_.empty()) {
@@ -303,12 +304,16 @@ class FolderWriter : public CheckpointWriter {
     return journal;
   }
 
-  // Small files and folders are made at the end of every run.
+  // Small files and folders are made at the end of every run. A link or a pipe that is called like
+  // a shard is none.
   void remove_all_but_shards() {
     for (const std::string& name : disk_.list(folder())) {
+      const std::string path = join_path(folder(), name);
       const bool shard = std::any_of(plan_.shards.begin(), plan_.shards.end(),
                                      [&](const Shard& one) { return one.file == name; });
-      if (!shard) disk_.remove_all(join_path(folder(), name));
+      if (!shard || resumable(disk_)->kind(path) != ResumableDisk::Kind::File) {
+        disk_.remove_all(path);
+      }
     }
   }
 

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -367,6 +368,33 @@ TEST(CheckpointWriter, TrustsNothingThatIsThere) {
       std::filesystem::remove_all(staging);
     }
   }
+}
+
+// A link in the place of a shard would lead to somebody else's file, a pipe to nowhere.
+TEST(CheckpointWriter, MakesShardsThatAreNoFilesAgain) {
+  const OutFolder folder;
+  const Plan plan = test::small_plan(folder.path(), 2);
+  const OutputOptions options{folder / "out"};
+  test::spill(folder / "precious", "mine");
+  for (const Shard& shard : plan.shards) {
+    const std::string place = folder / ".out.thorns-partial/model/" + shard.file;
+    const auto check = [&](const std::string& with, const std::function<void()>& replace) {
+      SCOPED_TRACE(shard.file + " is " + with);
+      write_some(real_disk(), plan, options, 4);
+      std::filesystem::remove(place);
+      replace();
+      check_output(real_disk(), plan, options);
+      EXPECT_EQ(go_on(real_disk(), plan, options), shard.first);
+      expect_finished(plan, options.folder);
+      std::filesystem::remove_all(options.folder);
+    };
+    check("a link", [&] { std::filesystem::create_symlink(folder / "precious", place); });
+    check("a link to nowhere", [&] { std::filesystem::create_symlink(folder / "new", place); });
+    check("a pipe", [&] { EXPECT_EQ(mkfifo(place.c_str(), 0600), 0); });
+    check("a folder", [&] { std::filesystem::create_directory(place); });
+  }
+  EXPECT_EQ(test::slurp(folder / "precious"), "mine");
+  EXPECT_FALSE(std::filesystem::exists(folder / "new"));
 }
 
 TEST(CheckpointWriter, StartsAnewAndSaysWhyWhereTheMergeIsAnother) {

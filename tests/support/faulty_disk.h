@@ -72,6 +72,10 @@ class FaultyDisk : public Disk, public ResumableDisk {
     count("reopen", path);
     return std::make_unique<Writer>(*this, path, resumable(inner_)->reopen(path, keep, expected));
   }
+  Kind kind(const std::string& path) override {
+    count("kind", path);
+    return resumable(inner_)->kind(path);
+  }
   std::int64_t modified(const std::string& path) override {
     count("modified", path);
     return resumable(inner_)->modified(path);
