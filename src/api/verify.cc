@@ -11,6 +11,7 @@
 
 #include "api/repositories.h"
 #include "api/requests.h"
+#include "base/disk_resume.h"
 #include "base/hash.h"
 #include "base/path_within.h"
 #include "base/text.h"
@@ -30,6 +31,8 @@ constexpr std::size_t kPiece = std::size_t{1} << 20;
 // Of the manifest's size: its text, JSON and fields, of this one and the one it is held against.
 constexpr std::uint64_t kManifestMemory = 8;
 constexpr int kDeepest = 8;  // folders within folders, when files that are too many are listed
+
+using Kind = ResumableDisk::Kind;
 
 // Passes on what the engine tells, after what has been done already.
 class Continued : public Observer {
@@ -90,15 +93,20 @@ class Verifier {
   // ---------------------------------------------------------------- files
 
   void check_file(const ManifestFile& listed) {
-    const std::string path = join_path(folder_, listed.name);
-    if (!disk_.exists(path)) return complain(listed.name, "", "is missing");
     try {
       path_within(disk_, folder_, listed.name);
     } catch (const Error&) {
       // Bytes would be vouched for that are not in the folder.
       return complain(listed.name, "", "is a link to a file outside of the folder");
     }
-    const auto file = disk_.open(path);
+    std::unique_ptr<ReadFile> file;
+    try {
+      file = disk_.open(join_path(folder_, listed.name));
+    } catch (const Error& error) {
+      if (error.code() == ErrorCode::NotFound) return complain(listed.name, "", "is missing");
+      if (error.code() == ErrorCode::Unsupported) return complain(listed.name, "", "is no file");
+      throw;
+    }
     if (file->size() != listed.size) {
       return complain(
           listed.name, "",
@@ -132,7 +140,12 @@ class Verifier {
     for (const ManifestTensor& tensor : manifest_.tensors) {
       auto& shard = shards[tensor.file];
       if (!shard) {
-        shard = open_weights(disk_, join_path(folder_, tensor.file));
+        try {
+          shard = open_weights(disk_, join_path(folder_, tensor.file));
+        } catch (const Error& error) {
+          if (error.code() != ErrorCode::Corrupt) throw;
+          return complain(tensor.file, "", "cannot be read: " + error.message());
+        }
         stored += shard->tensors().size();
       }
       const auto at = shard->find(tensor.name);
@@ -160,9 +173,8 @@ class Verifier {
     for (const std::string& name : disk_.list(folder)) {
       const std::string relative = within.empty() ? name : join_path(within, name);
       if (known.contains(relative)) continue;
-      const std::string path = join_path(folder_, relative);
-      const bool leads = disk_.canonical(path).starts_with(disk_.canonical(folder_) + "/");
-      if (deeper > 0 && leads && disk_.stat(path).is_folder) {
+      // Links are followed no further.
+      if (deeper > 0 && resumable(disk_)->kind(join_path(folder_, relative)) == Kind::Folder) {
         list_extra(relative, known, deeper - 1);
       } else {
         report_.extra.push_back(relative);
@@ -248,7 +260,10 @@ class Verifier {
   void check_configuration(const Plan& plan) {
     const auto text = config_text(plan);
     const std::string path = join_path(folder_, kConfigFile);
-    if (!text || !disk_.exists(path)) return;  // what is missing has been said
+    const bool said =
+        std::any_of(report_.problems.begin(), report_.problems.end(),
+                    [](const VerifyProblem& problem) { return problem.file == kConfigFile; });
+    if (!text || said) return;
     if (disk_.stat(path).size == text->size() && read_text(disk_, path, text->size()) == *text) {
       return;
     }

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "base/convert.h"
+#include "base/path_within.h"
 #include "checkpoint/weights_file.h"
 #include "thorns/error.h"
 
@@ -42,8 +43,8 @@ std::string element_text(Dtype dtype, std::span<const std::byte> bytes) {
       return fmt::format("{}", value_of<std::int8_t>(bytes));
     default: {  // the others are copied, never made
       std::string text = "0x";
-      for (auto byte = bytes.rbegin(); byte != bytes.rend(); ++byte) {
-        text += fmt::format("{:02x}", static_cast<unsigned>(*byte));
+      for (std::size_t i = bytes.size(); i-- > 0;) {
+        text += fmt::format("{:02x}", static_cast<unsigned>(bytes[i]));
       }
       return text;
     }
@@ -61,10 +62,8 @@ void Comparison::begin(std::size_t program) {
   while (program >= plan_.shards[shard_].first + plan_.shards[shard_].count) ++shard_;
   const std::string& name = plan_.shards[shard_].file;
   if (name != open_name_) {
-    open_.reset();
     open_name_ = name;
-    const std::string path = join_path(folder_, name);
-    if (disk_.exists(path)) open_ = open_weights(disk_, path);
+    open_ = open_stored();
   }
   const Program& made = plan_.programs[program];
   stored_ = open_ ? open_->find(made.tensor) : std::nullopt;
@@ -74,6 +73,18 @@ void Comparison::begin(std::size_t program) {
   }
   element_ = 0;
   differs_ = false;
+}
+
+// Null where there is nothing to compare with, which a check of the files says.
+std::unique_ptr<TensorSource> Comparison::open_stored() const {
+  try {
+    return open_weights(disk_, path_within(disk_, folder_, open_name_));
+  } catch (const Error& error) {
+    for (const ErrorCode code : {ErrorCode::NotFound, ErrorCode::Corrupt, ErrorCode::Unsupported}) {
+      if (error.code() == code) return nullptr;
+    }
+    throw;
+  }
 }
 
 void Comparison::write(std::size_t program, std::span<const std::byte> bytes) {

@@ -26,7 +26,7 @@ struct TensorDifference {
 class Comparison : public Sink {
  public:
   // All arguments must outlive this. A tensor that the folder does not hold as the plan makes it
-  // (file, type, shape) is passed over.
+  // (file, type, shape), or in a file that cannot be read, is passed over.
   Comparison(Disk& disk, const std::string& folder, const Plan& plan);
 
   // Throws what reading the folder throws.
@@ -42,6 +42,7 @@ class Comparison : public Sink {
 
  private:
   void begin(std::size_t program);
+  std::unique_ptr<TensorSource> open_stored() const;
   void compare(std::span<const std::byte> made);
 
   Disk& disk_;
@@ -49,7 +50,7 @@ class Comparison : public Sink {
   const Plan& plan_;
   std::size_t shard_ = 0;  // the program's
   std::string open_name_;
-  std::unique_ptr<TensorSource> open_;  // that shard; null where it is missing
+  std::unique_ptr<TensorSource> open_;  // that shard; null where it cannot be read
   // Of the program at hand.
   bool begun_ = false;
   std::optional<std::size_t> stored_;  // in open_; none where there is nothing to compare with

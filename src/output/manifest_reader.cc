@@ -10,6 +10,7 @@
 
 #include "base/checked.h"
 #include "base/json.h"
+#include "base/path_within.h"
 #include "output/manifest.h"
 #include "output/tokenizer_files.h"
 #include "thorns/error.h"
@@ -108,7 +109,10 @@ class Field {
 
  private:
   [[noreturn]] void expect(const char* what) const {
-    fail(fmt::format("should be {}, found {}", what, type_name(value_)));
+    const std::string problem = fmt::format("should be {}, found {}", what, type_name(value_));
+    if (!place_.empty()) fail(problem);
+    throw Error(ErrorCode::Corrupt, fmt::format("`{}` {}", file_, problem), FilePlace{file_},
+                "that is no manifest of a merge");
   }
 
   const Json& value_;
@@ -384,7 +388,8 @@ Manifest read_manifest(Disk& disk, const std::string& folder) {
                 fmt::format("`{}` has no {}, so thorns did not make it", folder, kManifestFile),
                 FilePlace{folder}, "give the folder that `thorns merge -o` made");
   }
-  return parse_manifest(read_text(disk, path, kMaxManifestBytes), path);
+  return parse_manifest(
+      read_text(disk, path_within(disk, folder, kManifestFile), kMaxManifestBytes), path);
 }
 
 }  // namespace thorns

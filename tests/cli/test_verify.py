@@ -50,6 +50,38 @@ class Verify(support.CliTest):
                 self.assertEqual(self.problems(), [(name, "", "is missing")])
             os.rename(self.path("kept"), self.path("out", name))
 
+    def test_what_is_no_file(self):
+        path = self.path("out", self.shard)
+        os.rename(path, self.path("kept"))
+        for make, message in (
+            (os.mkfifo, "is no file"),
+            (os.mkdir, "is no file"),
+            (lambda place: os.symlink("nowhere", place), "is missing"),
+        ):
+            make(path)
+            with self.subTest(message=message):
+                for inputs in ([], self.inputs):
+                    found = self.problems(*inputs, code=3)
+                    self.assertEqual(found[0], (self.shard, "", message))
+            os.rmdir(path) if os.path.isdir(path) else os.remove(path)
+
+    def test_a_header_that_cannot_be_read(self):
+        with open(self.path("out", self.shard), "r+b") as file:
+            file.seek(8)
+            file.write(b"?")
+        self.assertIn("has other bytes", self.problems(*self.inputs, code=3)[0][2])
+        with open(self.path("out", self.shard), "rb") as file:
+            digest = hashlib.sha256(file.read()).hexdigest()
+
+        def forge(manifest):
+            for entry in manifest["files"]:
+                if entry["name"] == self.shard:
+                    entry["sha256"] = digest
+
+        self.manifest(forge)
+        for inputs in ([], self.inputs):
+            self.assertIn("cannot be read", self.problems(*inputs, code=3)[0][2])
+
     def test_one_bit_of_every_file(self):
         for name in sorted(os.listdir(self.path("out"))):
             if name == "thorns.json":
@@ -79,6 +111,15 @@ class Verify(support.CliTest):
             self.problems(), [(self.shard, "", "is a link to a file outside of the folder")]
         )
 
+    def test_links_beside_what_was_written(self):
+        os.symlink("nowhere", self.path("out", "broken"))
+        os.symlink("..", self.path("out", "above"))
+        self.assertEqual(self.problems(), [])
+        os.rename(self.path("out", "thorns.json"), self.path("elsewhere.json"))
+        os.symlink("../elsewhere.json", self.path("out", "thorns.json"))
+        for verb in ("verify", "report"):
+            self.assert_error(self.run_thorns(verb, "out"), 1, "is a link to", "outside of its folder")
+
     def test_tensors(self):
         def rename(manifest):
             manifest["tensors"][0]["name"] = "another"
@@ -97,6 +138,11 @@ class Verify(support.CliTest):
         self.write("out/notes.txt", "mine")
         self.assertEqual(self.problems(), [])
         self.assertIn("notes.txt was not", self.run_thorns("verify", "out", "-v").out)
+
+    def test_a_manifest_that_is_none(self):
+        self.write("out/thorns.json", "[]")
+        self.assert_error(self.run_thorns("verify", "out"), 1, "should be an object, found an array",
+                          "no manifest of a merge")
 
     def test_no_manifest(self):
         self.assert_error(self.run_thorns("verify", "models/A"), 1, "thorns.json")
