@@ -42,10 +42,9 @@ bool unicode_from_environment() {
   for (const char* const name : {"LC_ALL", "LC_CTYPE", "LANG"}) {
     const std::string locale = environment(name);
     if (locale.empty()) continue;
-    for (const char* const word : {"UTF-8", "utf-8", "UTF8", "utf8"}) {
-      if (locale.find(word) != std::string::npos) return true;
-    }
-    return false;
+    constexpr std::array kWords = {"UTF-8", "utf-8", "UTF8", "utf8"};
+    return std::any_of(kWords.begin(), kWords.end(),
+                       [&](const char* word) { return locale.find(word) != std::string::npos; });
   }
   return false;
 }

@@ -38,9 +38,9 @@ LoadedUpdates::LoadedUpdates(const Program& program)
   bytes_read_ = program.update_bytes();
 }
 
-void LoadedUpdates::load_product(const Program& program, std::size_t index) {
-  const Operand& operand = program.operands[index];
-  Product& product = products_[index].emplace();
+void LoadedUpdates::load_product(const Program& program, std::size_t operand_index) {
+  const Operand& operand = program.operands[operand_index];
+  Product& product = products_[operand_index].emplace();
   product.rank = static_cast<std::size_t>(operand.update->rank);
   product.columns = static_cast<std::size_t>(program.columns());
   const auto rows = static_cast<std::size_t>(operand.base.elements()) / product.columns;

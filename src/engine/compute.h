@@ -37,7 +37,7 @@ class LoadedUpdates {
   std::uint64_t bytes_read() const { return bytes_read_; }
 
  private:
-  void load_product(const Program& program, std::size_t operand);
+  void load_product(const Program& program, std::size_t operand_index);
 
   std::vector<std::optional<Product>> products_;
   std::vector<std::unique_ptr<Delta>> deltas_;

@@ -281,10 +281,10 @@ class Engine {
   }
 
   // Every row on its own. The rows of a grain are whole.
-  void measure_rows(const Program& program, GrainView& grain, std::vector<double>& sums) {
+  void measure_rows(const Program& program, GrainView& grain, std::vector<double>& sums) const {
     measure_lines(grain, false, sums);
     const std::size_t n = program.operands.size();
-    const std::size_t first = static_cast<std::size_t>(grain.first() / program.columns());
+    const auto first = static_cast<std::size_t>(grain.first() / program.columns());
     const std::size_t rows = grain.count() / static_cast<std::size_t>(program.columns());
     for (std::size_t row = first; row < first + rows; ++row) {
       for (std::size_t i = 0; i < n; ++i) {

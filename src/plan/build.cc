@@ -429,52 +429,69 @@ class Builder {
     return push(std::move(made));
   }
 
-  // Drops nodes and operands that a replacement has cut off.
-  void prune() {
-    std::vector<bool> node_used(program_.nodes.size(), false);
-    std::vector<bool> operand_used(program_.operands.size(), false);
-    const std::size_t root = *made_.at(recipe_.root);  // a leaf at least has each tensor
-    node_used[root] = true;
+  struct Used {
+    std::vector<bool> nodes;
+    std::vector<bool> operands;
+  };
+
+  // What `root` is made of.
+  Used used_by(std::size_t root) const {
+    Used used{std::vector<bool>(program_.nodes.size()),
+              std::vector<bool>(program_.operands.size())};
+    used.nodes[root] = true;
     for (std::size_t i = root + 1; i-- > 0;) {
-      if (!node_used[i]) continue;
+      if (!used.nodes[i]) continue;
       const ProgramNode& node = program_.nodes[i];
-      for (const std::size_t model : models_of(node)) node_used[model] = true;
+      for (const std::size_t model : models_of(node)) used.nodes[model] = true;
       if (node.sum) {
         for (const SumNode::Term& term : node.sum->terms) {
-          if (term.is_operand) operand_used[term.index] = true;
+          if (term.is_operand) used.operands[term.index] = true;
         }
       } else if (node.map) {
-        for (const MapNode::Image& image : node.map->images) operand_used[image.to] = true;
+        for (const MapNode::Image& image : node.map->images) used.operands[image.to] = true;
       }
     }
     for (std::size_t i = program_.operands.size(); i-- > 0;) {
-      if (operand_used[i] && program_.operands[i].is_mapped())
-        operand_used[program_.operands[i].mapped] = true;
+      if (used.operands[i] && program_.operands[i].is_mapped())
+        used.operands[program_.operands[i].mapped] = true;
     }
-    const std::vector<std::size_t> nodes = renumber(node_used);
-    const std::vector<std::size_t> operands = renumber(operand_used);
+    return used;
+  }
+
+  // Gives what `node` refers to its new numbers.
+  static void redirect(ProgramNode& node, const std::vector<std::size_t>& nodes,
+                       const std::vector<std::size_t>& operands) {
+    if (node.sum) {
+      for (SumNode::Term& term : node.sum->terms) {
+        term.index = (term.is_operand ? operands : nodes)[term.index];
+      }
+    } else if (node.method) {
+      for (std::size_t& model : node.method->models) model = nodes[model];
+    } else if (node.map) {
+      node.map->model = nodes[node.map->model];
+      for (MapNode::Image& image : node.map->images) {
+        image = {operands[image.from], operands[image.to]};
+      }
+    } else {
+      node.norm->model = nodes[node.norm->model];
+    }
+  }
+
+  // Drops nodes and operands that a replacement has cut off.
+  void prune() {
+    const std::size_t root = *made_.at(recipe_.root);  // a leaf at least has each tensor
+    const Used used = used_by(root);
+    const std::vector<std::size_t> nodes = renumber(used.nodes);
+    const std::vector<std::size_t> operands = renumber(used.operands);
     std::vector<ProgramNode> kept_nodes;
     for (std::size_t i = 0; i <= root; ++i) {
       ProgramNode node = std::move(program_.nodes[i]);
-      if (!node_used[i]) {
+      if (!used.nodes[i]) {
         if (node.map) lost_.push_back(node.map->label);
         if (node.norm) lost_.push_back(node.norm->label);
         continue;
       }
-      if (node.sum) {
-        for (SumNode::Term& term : node.sum->terms) {
-          term.index = (term.is_operand ? operands : nodes)[term.index];
-        }
-      } else if (node.method) {
-        for (std::size_t& model : node.method->models) model = nodes[model];
-      } else if (node.map) {
-        node.map->model = nodes[node.map->model];
-        for (MapNode::Image& image : node.map->images) {
-          image = {operands[image.from], operands[image.to]};
-        }
-      } else {
-        node.norm->model = nodes[node.norm->model];
-      }
+      redirect(node, nodes, operands);
       kept_nodes.push_back(std::move(node));
     }
     if (std::none_of(kept_nodes.begin(), kept_nodes.end(),
@@ -483,7 +500,7 @@ class Builder {
     }
     std::vector<Operand> kept_operands;
     for (std::size_t i = 0; i < program_.operands.size(); ++i) {
-      if (operand_used[i]) {
+      if (used.operands[i]) {
         kept_operands.push_back(std::move(program_.operands[i]));
         kept_operands.back().mapped = operands[kept_operands.back().mapped];
       } else if (program_.operands[i].adapter != nullptr && !program_.operands[i].is_mapped()) {
