@@ -87,7 +87,10 @@ class CurlClient final : public HttpClient {
     if (transfer.cancelled) throw Error(ErrorCode::Cancelled, "interrupted");
     HttpAnswer answer{std::move(transfer.head), {}, false};
     if (code != CURLE_OK && !transfer.enough) {
-      answer.failure = reason[0] != '\0' ? reason.data() : curl_easy_strerror(code);
+      // A proxy that cannot be understood is shown whole, with its password.
+      const std::string_view told(reason.data());
+      const bool secret = told.find('@') != told.npos;
+      answer.failure = told.empty() || secret ? curl_easy_strerror(code) : told;
       answer.permanent = comes_again(code);
     }
     return answer;
