@@ -44,14 +44,15 @@ class Extension : public TensorSource {
   void read(std::size_t tensor, std::uint64_t first, std::span<std::byte> to) const override {
     const auto& [own, longest] = ends_[tensor];
     const std::uint64_t columns = own.columns();
-    const double steps = static_cast<double>(infos_[tensor].shape[0] + 1);
+    const auto steps = static_cast<double>(infos_[tensor].shape[0] + 1);
     while (!to.empty()) {
       const std::uint64_t column = first % columns;
       const auto count = static_cast<std::size_t>(
           std::min<std::uint64_t>({columns - column, kLongestRun, to.size() / sizeof(float)}));
       const std::vector<double> from = own.read(column, count);
       const std::vector<double> towards = longest.read(column, count);
-      const double share = static_cast<double>(first / columns + 1) / steps;
+      const std::uint64_t row = first / columns;
+      const double share = static_cast<double>(row + 1) / steps;
       for (std::size_t i = 0; i < count; ++i) {
         const auto value = static_cast<float>((1 - share) * from[i] + share * towards[i]);
         std::memcpy(to.data() + i * sizeof(float), &value, sizeof(float));

@@ -300,15 +300,15 @@ class Settler {
       }
     }
     if (set_.config.is_object() && has_bias_field()) return;
-    warnings.push_back(
+    warnings.emplace_back(
         "no config.json says that the model has these biases; its code may not load them");
   }
 
   bool has_bias_field() const {
-    for (const auto& [field, value] : set_.config.items()) {
-      if (field.find("bias") != std::string::npos) return true;
-    }
-    return false;
+    const auto fields = set_.config.items();
+    return std::any_of(fields.begin(), fields.end(), [](const auto& field) {
+      return field.key().find("bias") != std::string::npos;
+    });
   }
 
   std::size_t holder(const std::string& name) const {
