@@ -13,7 +13,7 @@ std::string joined(const std::vector<std::string>& words) {
 }
 
 // Inside '...' of any of the three shells.
-std::string quoted(const std::string& text) {
+std::string in_quotes(const std::string& text) {
   std::string result;
   for (const char c : text) {
     if (c == '\'') {
@@ -82,7 +82,7 @@ std::string zsh_text(const std::string& text) {
     if (c == ':' || c == '[' || c == ']') result += '\\';
     result += c;
   }
-  return quoted(result);
+  return in_quotes(result);
 }
 
 std::string zsh_option(const OptionSketch& option) {
@@ -142,14 +142,14 @@ std::string fish_option(const std::string& verb, const OptionSketch& option) {
   } else if (!option.value.empty()) {
     line += " -r";
   }
-  return line + fmt::format(" -d '{}'\n", quoted(option.summary));
+  return line + fmt::format(" -d '{}'\n", in_quotes(option.summary));
 }
 
 std::string fish_script(const std::vector<VerbSketch>& verbs) {
   std::string text = "# fish completion of thorns\n";
   for (const VerbSketch& verb : verbs) {
     text += fmt::format("complete -c thorns -n __fish_use_subcommand -f -a {} -d '{}'\n", verb.name,
-                        quoted(verb.summary));
+                        in_quotes(verb.summary));
   }
   for (const VerbSketch& verb : verbs) {
     const std::vector<std::string> choices = argument_choices(verb);
