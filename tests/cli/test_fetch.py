@@ -380,7 +380,7 @@ class Fetch(HubTest):
                     self.hub.fail("/revision/", lambda h: h.send(status, **headers))
                 self.assert_error(self.fetch(name), code, *parts)
         self.assert_error(self.fetch("o/none", HF_TOKEN=""), 1, "hf auth login")
-        self.hub.fail("/resolve/", lambda h: h.send(404, X_Error_Code="EntryNotFound"))
+        self.hub.fail("/README.md", lambda h: h.send(404, X_Error_Code="EntryNotFound"))
         self.assert_error(self.fetch("o/A"), 1, "`README.md` of `o/A` is listed, but not there")
         self.assertFalse(os.path.exists(os.path.join(self.home(), "refs")))
 
@@ -440,7 +440,7 @@ class Fetch(HubTest):
     def test_redirects_that_lead_nowhere(self):
         self.add_model()
         again = self.hub.endpoint.url + "/o/A/resolve/x/y"
-        self.hub.fail("/resolve/", *[lambda h: h.send(302, Location=again)] * 10)
+        self.hub.fail("/resolve/", *[lambda h: h.send(302, Location=again)] * 100)
         self.assert_error(self.fetch("o/A"), 1, "from place to place without end")
         self.hub.faults.clear()
         for target in ("file:///etc/passwd", "ftp://localhost/x", "http://user:word@localhost/"):
