@@ -32,6 +32,7 @@ class SingularProduct final : public ProductChange {
 
  private:
   bool fits(std::uint64_t out, std::uint64_t in) const override { return out == out_ && in == in_; }
+  bool fits_convolutions() const override { return true; }
   void make(const TensorSource& source, const BaseTensor& /*base*/, std::span<float> b,
             std::span<float> a) const override {
     read_floats(source, b_, b);
@@ -57,8 +58,17 @@ double scale_of(const ConfigFields& config) {
   return (alpha > 0 ? alpha : initial) / (initial + 1e-5);
 }
 
+// Training may cut away all of a module: matrices of rank 0 are what is left.
+bool is_cut_away(FamilyModule& module) {
+  if (module.shape(module.need("lora_E")) != std::vector<std::uint64_t>{0, 1}) return false;
+  const std::vector<std::uint64_t>& a = module.shape(module.need("lora_A"));
+  const std::vector<std::uint64_t>& b = module.shape(module.need("lora_B"));
+  return a.size() == 2 && a[0] == 0 && b.size() == 2 && b[1] == 0;
+}
+
 void fold(FamilyModule& module) {
   const double scale = scale_of(module.config());
+  if (is_cut_away(module)) return;
   const std::size_t e = module.need("lora_E");
   const auto [a, b] = module.need_factors("lora_", true);
   if (module.shape(e) != std::vector<std::uint64_t>{module.shape(a)[0], 1}) {
@@ -75,7 +85,7 @@ const RegisterFamily registered({.type = "ADALORA",
                                  .name = "AdaLoRA",
                                  .reference = "Zhang et al. 2023",
                                  .update = "W + alpha / (init_r + 10⁻⁵) · B·diag(E)·A",
-                                 .layers = "linear, Conv1D",
+                                 .layers = "linear, Conv1D, convolution in 2 dimensions",
                                  .tensors = {"lora_E"},
                                  .borrowed = {"lora_A", "lora_B"},
                                  .fold = fold});

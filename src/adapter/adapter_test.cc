@@ -432,8 +432,10 @@ TEST(Adapter, SingularValuesThatDoNotFitAreRefused) {
       {tensors({{"m.q.lora_B", {3, 2}}, {"m.q.lora_E", {2, 1}}}), "has no lora_A for `m.q`"},
       {tensors({{"m.q.lora_A", {2, 4}}, {"m.q.lora_B", {3, 2}}, {"m.q.lora_E", {3, 1}}}),
        "singular values of shape [3, 1] for a lora_A of shape [2, 4]"},
-      {tensors({{"m.q.lora_A", {0, 4}}, {"m.q.lora_B", {3, 0}}, {"m.q.lora_E", {0, 1}}}),
+      {tensors({{"m.q.lora_A", {0, 4}}, {"m.q.lora_B", {3, 2}}, {"m.q.lora_E", {0, 1}}}),
        "a factor of shape [0, 4], expected a matrix"},
+      {tensors({{"m.q.lora_A", {0, 4}}, {"m.q.lora_B", {3, 0}}, {"m.q.lora_E", {0, 1}}}),
+       "changes nothing"},
       {tensors({{"m.e.lora_embedding_A", {2, 4}}, {"m.e.lora_embedding_B", {3, 2}}}),
        "LoRA in an adapter of type AdaLoRA"},
   };

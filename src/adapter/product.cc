@@ -12,7 +12,10 @@ void transpose(std::span<const float> from, std::uint64_t columns, std::span<flo
 }
 
 bool ProductChange::fits(const BaseTensor& base) const {
-  if (base.shape.size() != 2) return false;
+  if (base.shape.size() < 2) return false;
+  if (base.shape.size() > 2) {
+    return fits_convolutions() && !base.transposed && fits(base.rows(), base.columns());
+  }
   return fits(base.shape[base.transposed ? 1 : 0], base.shape[base.transposed ? 0 : 1]);
 }
 

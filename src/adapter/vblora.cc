@@ -35,10 +35,10 @@ class Mixtures {
       first_ = module.need(name + "_topk_weights");
       shape_ = module.shape(*indices_);
     }
-    bool fits = shape_.size() == 3 && module.info(first_).elements > 0 && shape_[2] >= few_;
+    bool fits = shape_.size() == 3 && shape_[0] * shape_[1] > 0 && shape_[2] >= few_;
     if (fits && indices_) {
       std::vector<std::uint64_t> weights = shape_;
-      --weights[2];
+      --weights[2];  // to none, where one vector is all of the mixture
       fits = shape_[2] == few_ && module.shape(first_) == weights;
     }
     for (const std::size_t tensor : tensors()) numbers_ += module.info(tensor).elements;
