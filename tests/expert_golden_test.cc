@@ -31,7 +31,9 @@ TEST_P(ExpertGolden, EqualsPeft) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Peft, ExpertGolden, testing::Values("mixtral", "qwen3_moe", "gpt_oss"));
+INSTANTIATE_TEST_SUITE_P(Peft, ExpertGolden,
+                         testing::Values("mixtral", "mixtral_all", "qwen3_moe", "qwen3_moe_all",
+                                         "gpt_oss"));
 
 }  // namespace
 }  // namespace thorns

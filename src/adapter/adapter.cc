@@ -186,7 +186,9 @@ class Opener {
     for (const auto& [name, module] : modules_) {
       for (const auto& [parameter, index] : module.replaced) {
         opening_.check_floating(index);
-        opening_.updates.push_back({UpdateKind::Replace, name, parameter, 1.0, 0, index, 0});
+        Update update{UpdateKind::Replace, name, parameter, 1.0, 0, index, 0};
+        update.saved_module = is_saved(name);
+        opening_.updates.push_back(std::move(update));
       }
       if (module.own.empty()) continue;
       FamilyModule own(opening_, name, module.own);
@@ -200,6 +202,13 @@ class Opener {
         fmt::format("the rank of {} modules is not the one its configuration gives; the tensors' "
                     "own rank is used: {}",
                     ranks.size(), list_text(ranks, kMostNamed)));
+  }
+
+  // PEFT compares the ends of names, dot or no dot.
+  bool is_saved(std::string_view module) const {
+    const std::vector<std::string>& saved = config_.modules_to_save;
+    return std::any_of(saved.begin(), saved.end(),
+                       [&](const std::string& name) { return module.ends_with(name); });
   }
 
   void add_warnings() {

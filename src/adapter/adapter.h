@@ -43,6 +43,9 @@ struct Update {
   // Generate, Map and Normalise, and LowRank whose factors are computed: a change of that kind.
   std::shared_ptr<const Change> change = nullptr;
   bool if_present = false;  // the model may do without this parameter
+  // Replace, of modules_to_save: a module of its own, which shares nothing with an output head that
+  // the model ties to it.
+  bool saved_module = false;
   // Done instead where the model stores the parameter's parts and not itself: the matrices of
   // single experts.
   std::vector<Update> parts = {};

@@ -91,33 +91,65 @@ void add_magnitude(FamilyModule& module, bool low_rank, bool embedding) {
              dora_magnitudes(magnitude, module.info(magnitude).elements, embedding));
 }
 
+// Whether `target_modules` names the module: a list of names and ends of names, or one expression.
+bool is_target_module(const FamilyModule& module) {
+  constexpr const char* kField = "target_modules";
+  const ConfigFields& config = module.config();
+  const std::vector<std::string> names = config.texts(kField);
+  const Json* const field = config.find(kField);
+  if (field != nullptr && field->is_string()) {
+    PatternList whole({fmt::format("^(?:{})", names[0])},
+                      fmt::format("{} of `{}`", kField, config.path()));
+    return whole.first_match(module.name()).has_value();
+  }
+  return std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+    return module.name() == name || module.name().ends_with("." + name);
+  });
+}
+
 // The parameters of the module that `target_parameters` names, in the order in which models have
-// them: PEFT wraps the first of them first.
-std::vector<std::string> target_parameters(const FamilyModule& module) {
+// them: PEFT wraps the first of them first. An entry without a module's name may mean any module;
+// it does not mean one that is adapted as a whole, or of which other entries name as many
+// parameters as are wrapped.
+std::vector<std::string> target_parameters(const FamilyModule& module, std::size_t wrapped) {
   static const std::vector<std::string> kOrder = {
       "gate_up_proj", "gate_proj", "up_proj", "w1", "v1", "w2", "w3", "down_proj"};
   const auto place = [](const std::string& name) {
     return std::find(kOrder.begin(), kOrder.end(), name) - kOrder.begin();
   };
   std::vector<std::string> names;
-  for (const std::string& entry : module.config().texts("target_parameters")) {
+  const auto add = [&](const std::string& name) {
+    if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+  };
+  const std::vector<std::string> entries = module.config().texts("target_parameters");
+  for (const std::string& entry : entries) {
     const std::string name = entry.substr(entry.rfind('.') + 1);
     const std::string whole = module.name() + "." + name;
-    const bool meant = whole == entry || whole.ends_with("." + entry);
-    if (meant && std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+    if (name != entry && (whole == entry || whole.ends_with("." + entry))) add(name);
+  }
+  if (names.size() < wrapped && !is_target_module(module)) {
+    for (const std::string& entry : entries) {
+      if (entry.find('.') == entry.npos) add(entry);
+    }
   }
   std::stable_sort(names.begin(), names.end(),
                    [&](const std::string& a, const std::string& b) { return place(a) < place(b); });
   return names;
 }
 
-// LoRA on the parameters of a module, which are wrapped around each other.
-void fold_parameters(FamilyModule& module, const std::vector<std::string>& names) {
-  std::vector<std::string> wrappers;  // outermost first
+// What comes before the factors' names, of one within another, outermost first.
+std::vector<std::string> wrappers_of(const FamilyModule& module) {
+  std::vector<std::string> wrappers;
   for (std::string nested; module.has(nested + "lora_A") || module.has(nested + "lora_B");
        nested += kNested) {
     wrappers.push_back(nested);
   }
+  return wrappers;
+}
+
+// LoRA on the parameters of a module, which are wrapped around each other.
+void fold_parameters(FamilyModule& module, const std::vector<std::string>& names,
+                     const std::vector<std::string>& wrappers) {
   if (wrappers.size() != names.size()) {
     module.refuse(ErrorCode::Corrupt,
                   fmt::format("has factors for {} parameters of `{}`, but its target_parameters "
@@ -170,8 +202,9 @@ void fold_parameters(FamilyModule& module, const std::vector<std::string>& names
 
 void fold(FamilyModule& module) {
   if (module.has(kTrainedTokens)) return fold_trained_tokens(module, "trainable_token_indices");
-  const std::vector<std::string> parameters = target_parameters(module);
-  if (!parameters.empty()) return fold_parameters(module, parameters);
+  const std::vector<std::string> wrappers = wrappers_of(module);
+  const std::vector<std::string> parameters = target_parameters(module, wrappers.size());
+  if (!parameters.empty()) return fold_parameters(module, parameters, wrappers);
   const bool factors = module.has("lora_A") || module.has("lora_B") || module.has("lora_B.bias");
   const bool embedding = module.has("lora_embedding_A") || module.has("lora_embedding_B");
   if (factors) {

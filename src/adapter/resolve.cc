@@ -13,6 +13,7 @@
 #include "adapter/adapter.h"
 #include "adapter/foreign.h"
 #include "base/text.h"
+#include "checkpoint/token_rows.h"
 #include "thorns/error.h"
 
 namespace thorns {
@@ -20,8 +21,10 @@ namespace {
 
 constexpr std::size_t kMostNamed = 12;  // names spelled out in a message
 constexpr std::size_t kMostCandidates = 3;
-constexpr const char* kHead = "lm_head.weight";
 constexpr const char* kAttentionWeight = "in_proj_weight";  // of torch's MultiheadAttention
+// What chooses Mixtral's experts, in transformers since 5.0 and in checkpoints.
+constexpr std::string_view kRouter = ".mlp.gate";
+constexpr std::string_view kStoredRouter = ".block_sparse_moe.gate";
 
 // What saves, trainers and versions of transformers put before a module's name, or leave out.
 constexpr std::array<std::string_view, 8> kPrefixes = {"model.",
@@ -37,13 +40,6 @@ constexpr std::array<std::string_view, 8> kPrefixes = {"model.",
 constexpr std::array<std::string_view, 5> kConv1dModels = {
     "gpt2", "imagegpt", "decision_transformer", "ctrl", "openai-gpt"};
 constexpr std::array<std::string_view, 4> kConv1dLayers = {"c_attn", "c_proj", "c_fc", "q_attn"};
-
-constexpr std::array<std::string_view, 3> kEmbeddings = {"embed_tokens.weight", "wte.weight",
-                                                         "word_embeddings.weight"};
-
-// What has a row for every token of the vocabulary, which an adapter may have changed.
-constexpr std::array<std::string_view, 4> kTokenRows = {"embed_in.weight", "embed_out.weight",
-                                                        "lm_head.bias", kHead};
 
 struct Exchange {
   std::string_view from;  // at the front; empty: of every name
@@ -71,6 +67,10 @@ constexpr std::array<Exchange, 5> kToOldLlava = {
      {"model.vision_tower.", "vision_tower."},
      {"model.vision_model.", "vision_model."},
      {"model.multi_modal_projector.", "multi_modal_projector."}}};
+
+// GPT-NeoX's head, as transformers calls it since 5.0 and as checkpoints do.
+constexpr std::array<Exchange, 1> kToNewNeox = {{{"embed_out", "lm_head"}}};
+constexpr std::array<Exchange, 1> kToOldNeox = {{{"lm_head", "embed_out"}}};
 
 // One way to turn the adapter's module names into the model's: of the exchanges the first whose
 // `from` a name begins with.
@@ -132,12 +132,6 @@ std::string join_name(const std::string& module, const std::string& parameter) {
   return module.empty() ? parameter : module + "." + parameter;
 }
 
-// True where `name` is `ending` or ends with it behind a dot.
-bool ends_with_components(std::string_view name, std::string_view ending) {
-  return name.ends_with(ending) &&
-         (name.size() == ending.size() || name[name.size() - ending.size() - 1] == '.');
-}
-
 template <std::size_t N>
 bool contains(const std::array<std::string_view, N>& list, std::string_view item) {
   return std::find(list.begin(), list.end(), item) != list.end();
@@ -146,7 +140,8 @@ bool contains(const std::array<std::string_view, N>& list, std::string_view item
 class Resolver {
  public:
   Resolver(const Adapter& adapter, const FoldTarget& target) : adapter_(adapter), target_(target) {
-    if (target_.tied_head && find_stored(kHead) == nullptr) tied_embedding_ = find_embedding();
+    if (target_.tied_head && find_stored(kOutputHead) == nullptr)
+      tied_embedding_ = find_embedding();
     if (writes_underscores()) index_underscored();
   }
 
@@ -212,10 +207,7 @@ class Resolver {
   const TensorInfo* find_embedding() const {
     const TensorInfo* found = nullptr;
     for (const TensorInfo& info : target_.tensors) {
-      const bool fits = std::any_of(
-          kEmbeddings.begin(), kEmbeddings.end(),
-          [&](std::string_view ending) { return ends_with_components(info.name, ending); });
-      if (!fits) continue;
+      if (!is_embedding(info.name)) continue;
       if (found != nullptr) return nullptr;
       found = &info;
     }
@@ -225,7 +217,7 @@ class Resolver {
   // The tensor called `name`; for the head of a tied model, the embedding that gives it its shape.
   const TensorInfo* find(std::string_view name) const {
     if (const TensorInfo* stored = find_stored(name)) return stored;
-    return name == kHead ? tied_embedding_ : nullptr;
+    return name == kOutputHead ? tied_embedding_ : nullptr;
   }
 
   // The tensor that `update` changes in `module`, and its name. Multi-head attention calls the
@@ -236,6 +228,11 @@ class Resolver {
     const std::string& module = dotted == underscored_.end() ? written : dotted->second;
     name = join_name(module, update.parameter);
     const TensorInfo* tensor = find(name);
+    if (tensor == nullptr && module.ends_with(kRouter)) {
+      const std::string layer = module.substr(0, module.size() - kRouter.size());
+      name = join_name(layer + std::string(kStoredRouter), update.parameter);
+      tensor = find(name);
+    }
     if (tensor != nullptr || update.kind != UpdateKind::LowRank) return tensor;
     name = join_name(module, kAttentionWeight);
     return find(name);
@@ -285,12 +282,6 @@ class Resolver {
     }
     if (attempt.works()) attempt.first = resolved.tensor;
     attempt.misshapen.push_back(fmt::format("{} {}", resolved.tensor, wrong));
-  }
-
-  static bool has_token_rows(std::string_view name) {
-    const auto is = [&](std::string_view ending) { return ends_with_components(name, ending); };
-    return std::any_of(kEmbeddings.begin(), kEmbeddings.end(), is) ||
-           std::any_of(kTokenRows.begin(), kTokenRows.end(), is);
   }
 
   // Gives `tensor` the rows of `by`, where that is all in which they differ.
@@ -453,8 +444,8 @@ class Resolver {
   }
 
   static std::vector<Rewriting> renamed_parts() {
-    return {Rewriting(kToNewQwen), Rewriting(kToOldQwen), Rewriting(kToNewLlava),
-            Rewriting(kToOldLlava)};
+    return {Rewriting(kToNewQwen),  Rewriting(kToOldQwen), Rewriting(kToNewLlava),
+            Rewriting(kToOldLlava), Rewriting(kToNewNeox), Rewriting(kToOldNeox)};
   }
 
   // Any other prefix that brings `lost`, a module of the adapter, to one of the model: one that the

@@ -527,9 +527,20 @@ TEST(Resolve, TwoUpdatesOfOneTensorAreRefused) {
       << error.message();
 }
 
+TEST(Resolve, TransformersAndCheckpointsCallSomeModulesOtherwise) {
+  Fold head;  // of GPT-NeoX
+  head.lora("gpt_neox.layers.0.dense", 3, 4).lora("lm_head", 9, 4);
+  head.base({{"gpt_neox.layers.0.dense.weight", {3, 4}}, {"embed_out.weight", {9, 4}}});
+  EXPECT_EQ(head.names(), (Names{"embed_out.weight", "gpt_neox.layers.0.dense.weight"}));
+  Fold router;  // of Mixtral
+  router.lora("layers.0.mlp.gate", 3, 4).base({{"layers.0.block_sparse_moe.gate.weight", {3, 4}}});
+  EXPECT_EQ(router.names(), Names{"layers.0.block_sparse_moe.gate.weight"});
+}
+
 TEST(Resolve, ATiedHeadHasItsEmbeddingsShape) {
   for (const char* embedding :
-       {"model.embed_tokens.weight", "transformer.wte.weight", "word_embeddings.weight"}) {
+       {"model.embed_tokens.weight", "transformer.wte.weight", "word_embeddings.weight",
+        "backbone.embeddings.weight", "shared.weight"}) {
     SCOPED_TRACE(embedding);
     Fold low_rank;
     low_rank.tied().lora("lm_head", 9, 4).base({{embedding, {9, 4}}});

@@ -5,29 +5,17 @@
 #include <numeric>
 #include <string_view>
 
+#include "checkpoint/token_rows.h"
 #include "plan/vocabulary.h"
 
 namespace thorns {
 namespace {
 
-// Whether `name` is `suffix`, or ends in it after a dot.
-bool ends_in(std::string_view name, std::string_view suffix) {
-  return name.ends_with(suffix) &&
-         (name.size() == suffix.size() || name[name.size() - suffix.size() - 1] == '.');
-}
-
-bool is_embedding(std::string_view name) {
-  static constexpr std::array<std::string_view, 3> kSuffixes = {"embed_tokens.weight", "wte.weight",
-                                                                "word_embeddings.weight"};
-  return std::any_of(kSuffixes.begin(), kSuffixes.end(),
-                     [&](std::string_view suffix) { return ends_in(name, suffix); });
-}
-
 bool is_head(std::string_view name) {
   static constexpr std::array<std::string_view, 3> kSuffixes = {
       "lm_head.weight", "embed_out.weight", "output_layer.weight"};
   return std::any_of(kSuffixes.begin(), kSuffixes.end(),
-                     [&](std::string_view suffix) { return ends_in(name, suffix); });
+                     [&](std::string_view suffix) { return ends_with_components(name, suffix); });
 }
 
 // The row count that all embeddings of a model share; nullopt where they differ or there is none.

@@ -11,6 +11,18 @@
 namespace thorns {
 namespace {
 
+// A tensor of modules_to_save, of as many rows as the model's: the head stays what it was.
+bool is_apart(const ResolvedUpdate& resolved, const TensorInfo& embedding) {
+  return resolved.update->saved_module && resolved.base.shape == embedding.shape;
+}
+
+bool replaces(const FoldUpdates& updates, const std::string& tensor) {
+  const auto [begin, end] = updates.equal_range(tensor);
+  return std::any_of(begin, end, [](const auto& entry) {
+    return entry.second.update->kind == UpdateKind::Replace;
+  });
+}
+
 class Builder {
  public:
   Builder(const Workshop& workshop, const LayerStack& stack, const std::string& tensor)
@@ -168,13 +180,9 @@ class Builder {
     if (!model) return std::nullopt;
     const std::size_t base = *model;
     const FoldUpdates& updates = shop_.folds.at(index);
-    std::vector<const ResolvedUpdate*> all;
-    const auto collect = [&](const std::string& tensor) {
-      const auto [begin, end] = updates.equal_range(tensor);
-      for (auto at = begin; at != end; ++at) all.push_back(&at->second);
-    };
-    if (const auto embedding = shared_embedding(fold.model)) collect(*embedding);
-    collect(program_.tensor);
+    std::vector<const ResolvedUpdate*> all = shared_updates(fold.model, updates);
+    const auto [begin, end] = updates.equal_range(program_.tensor);
+    for (auto at = begin; at != end; ++at) all.push_back(&at->second);
     // A weight scales what the adapter changes: a sum's terms at once, anything else by going that
     // part of the way from the model to the changed one.
     const bool additive = std::all_of(all.begin(), all.end(), [](const ResolvedUpdate* resolved) {
@@ -190,15 +198,41 @@ class Builder {
     return push(SumNode{{{false, base, 1.0 - weight}, {false, current, weight}}, index});
   }
 
-  // The embedding that is the head at hand in all models below: what is folded into it changes
-  // both.
-  std::optional<std::string> shared_embedding(std::size_t node) const {
-    if (program_.tensor != kOutputHead) return std::nullopt;
-    std::optional<std::string> shared;
+  // What is folded into the embedding that is the head at hand in all models below changes both.
+  // Where the fold parts the two, the head keeps what the model has, or becomes the larger one that
+  // the adapter was trained on.
+  std::vector<const ResolvedUpdate*> shared_updates(std::size_t node,
+                                                    const FoldUpdates& updates) const {
+    std::vector<const ResolvedUpdate*> shared;
+    const LeafView* const view = sharing_view(node);
+    if (view == nullptr) return shared;
+    const bool parted = part_head(updates, *view);
+    const bool replaced = replaces(updates, program_.tensor);
+    const auto [begin, end] = updates.equal_range(*view->embedding);
+    for (auto at = begin; at != end; ++at) {
+      const ResolvedUpdate& resolved = at->second;
+      const bool base = resolved.update->kind == UpdateKind::Replace &&
+                        !is_apart(resolved, view->tensor(*view->embedding));
+      if (base ? !replaced : !parted) shared.push_back(&resolved);
+    }
+    return shared;
+  }
+
+  // One of the leaves below where the tensor is a head that all of them share with their
+  // embeddings of one name, and no fold below has parted the two; null elsewhere.
+  const LeafView* sharing_view(std::size_t node) const {
+    if (program_.tensor != kOutputHead) return nullptr;
+    if (const auto* below = std::get_if<FoldNode>(&recipe_.nodes[node].node)) {
+      const LeafView* const view = sharing_view(below->model);
+      return view != nullptr && part_head(shop_.folds.at(node), *view) ? nullptr : view;
+    }
+    const LeafView* shared = nullptr;
     for (const std::size_t leaf : leaves_below(recipe_, node)) {
-      const auto& embedding = (*shop_.views)[leaf].embedding;
-      if (!embedding || (shared && shared != embedding)) return std::nullopt;
-      shared = embedding;
+      const LeafView& view = (*shop_.views)[leaf];
+      if (!view.embedding || (shared != nullptr && shared->embedding != view.embedding)) {
+        return nullptr;
+      }
+      if (shared == nullptr) shared = &view;
     }
     return shared;
   }
@@ -596,6 +630,14 @@ void collect_leaves(const Recipe& recipe, std::size_t node, std::set<std::size_t
 }
 
 }  // namespace
+
+bool part_head(const FoldUpdates& updates, const LeafView& view) {
+  if (updates.contains(kOutputHead)) return true;
+  const auto [begin, end] = updates.equal_range(*view.embedding);
+  return std::any_of(begin, end, [&](const auto& entry) {
+    return is_apart(entry.second, view.tensor(*view.embedding));
+  });
+}
 
 std::vector<std::size_t> leaves_below(const Recipe& recipe, std::size_t node) {
   std::set<std::size_t> seen;

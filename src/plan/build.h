@@ -17,6 +17,10 @@ using FoldUpdates = std::multimap<std::string, ResolvedUpdate>;
 // Leaves below a node, as indices in Recipe::leaves, in order of first mention.
 std::vector<std::size_t> leaves_below(const Recipe& recipe, std::size_t node);
 
+// Whether these updates part the head from the embedding that it is in this leaf: with a word of
+// their own for the head, or by an embedding of modules_to_save, which training kept apart.
+bool part_head(const FoldUpdates& updates, const LeafView& view);
+
 // Everything that programs are made from.
 struct Workshop {
   const Recipe* recipe = nullptr;

@@ -13,18 +13,6 @@ namespace {
 
 bool ends_with(std::string_view name, std::string_view end) { return name.ends_with(end); }
 
-// Embeddings that heads are tied to, by the spelling of the model families; and the heads.
-constexpr std::array<std::string_view, 4> kEmbeddings = {
-    "embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight"};
-const std::array<std::string_view, 4> kHeads = {kOutputHead, "lm_head.bias", "embed_out.weight",
-                                                "output.weight"};
-
-// `end` is the name, or its last components.
-bool ends_with_path(std::string_view name, std::string_view end) {
-  return name == end || (name.size() > end.size() && ends_with(name, end) &&
-                         name[name.size() - end.size() - 1] == '.');
-}
-
 bool same_but_for_rows(const std::vector<std::uint64_t>& a, const std::vector<std::uint64_t>& b) {
   return !a.empty() && a.size() == b.size() && std::equal(a.begin() + 1, a.end(), b.begin() + 1);
 }
@@ -172,22 +160,9 @@ std::optional<std::string> recomputed_buffer(const TensorInfo& tensor) {
   return std::nullopt;
 }
 
-bool is_output_head(std::string_view tensor) {
-  return std::any_of(kHeads.begin(), kHeads.end(),
-                     [&](std::string_view end) { return ends_with_path(tensor, end); });
-}
-
-bool has_token_rows(std::string_view tensor) {
-  return is_output_head(tensor) ||
-         std::any_of(kEmbeddings.begin(), kEmbeddings.end(),
-                     [&](std::string_view end) { return ends_with_path(tensor, end); });
-}
-
 std::optional<std::string> find_embedding(const LeafView& view) {
-  for (const std::string_view end : kEmbeddings) {
-    for (const auto& [name, index] : view.by_name) {
-      if (ends_with_path(name, end)) return name;
-    }
+  for (const auto& [name, index] : view.by_name) {
+    if (is_embedding(name)) return name;
   }
   return std::nullopt;
 }

@@ -7,12 +7,11 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/token_rows.h"
 #include "plan/plan.h"
 #include "thorns/error.h"
 
 namespace thorns {
-
-inline constexpr const char* kOutputHead = "lm_head.weight";
 
 // One leaf, seen as the merge sees it: buffers that model code computes anew are left out, what
 // training tools wrap modules in is taken off the names, and a tied output head stands for the
@@ -36,10 +35,6 @@ struct LeafView {
 // A buffer that model code computes anew on loading (rotary tables, causal masks): the reason why
 // it is dropped, or nullopt for everything else.
 std::optional<std::string> recomputed_buffer(const TensorInfo& tensor);
-
-// True for embeddings and output heads: their first dimension counts tokens.
-bool has_token_rows(std::string_view tensor);
-bool is_output_head(std::string_view tensor);
 
 std::optional<std::string> find_embedding(const LeafView& view);
 

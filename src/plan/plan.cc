@@ -225,8 +225,16 @@ void resolve_folds(Plan& plan, const std::vector<LeafView>& views, Workshop& wor
 }
 
 bool folds_into_head(const Workshop& workshop) {
-  return std::any_of(workshop.folds.begin(), workshop.folds.end(),
-                     [](const auto& fold) { return fold.second.contains(kOutputHead); });
+  const auto parts = [&](std::size_t node, const FoldUpdates& updates) {
+    const std::vector<std::size_t> leaves = leaves_below(*workshop.recipe, node);
+    return std::any_of(leaves.begin(), leaves.end(), [&](std::size_t leaf) {
+      const LeafView& view = (*workshop.views)[leaf];
+      return view.embedding && part_head(updates, view);
+    });
+  };
+  return std::any_of(workshop.folds.begin(), workshop.folds.end(), [&](const auto& fold) {
+    return fold.second.contains(kOutputHead) || parts(fold.first, fold.second);
+  });
 }
 
 // One vocabulary for embedding and head, where an adapter brings rows for one of them alone.

@@ -246,8 +246,9 @@ TEST(Plan, AReplacementCutsOffWhatItReplaces) {
 }
 
 std::unique_ptr<Adapter> replacing(const std::string& name, const std::string& module,
-                                   const MemoryTensor& with) {
+                                   const MemoryTensor& with, bool saved_module = false) {
   Update replace;
+  replace.saved_module = saved_module;
   replace.kind = UpdateKind::Replace;
   replace.module = module;
   replace.parameter = "weight";
@@ -285,6 +286,51 @@ TEST(Plan, AReplacedEmbeddingOfATiedModelIsItsHeadEverywhere) {
   ASSERT_NE(head, nullptr);
   ASSERT_EQ(head->operands.size(), 2U);
   EXPECT_NE(head->operands[0].adapter, nullptr);
+}
+
+// An embedding of modules_to_save is a module of its own while it is trained.
+TEST(Plan, ASavedEmbeddingPartsATiedHeadFromIt) {
+  const auto head_rows = [](std::uint64_t rows) {
+    const auto embedding =
+        tensor("model.embed_tokens.weight", Dtype::F16, {rows, 4}, normal_values(rows * 4, 9));
+    std::vector<std::unique_ptr<Adapter>> adapters;
+    adapters.push_back(replacing("L", "model.embed_tokens", embedding, true));
+    const Planned planned("A[L]", {{model(8, 1, false), config("llama", true)}}, {},
+                          std::move(adapters));
+    EXPECT_EQ(planned.problem(), "");
+    const Program* const head = planned.program("lm_head.weight");
+    EXPECT_EQ(planned.result.plan.tied, head == nullptr);
+    EXPECT_NE(planned.program("model.embed_tokens.weight")->operands[0].adapter, nullptr);
+    if (head != nullptr) {
+      EXPECT_EQ(head->kind, ProgramKind::Copy);
+    }
+    return head == nullptr ? 0 : head->shape[0];
+  };
+  EXPECT_EQ(head_rows(8), 8U);
+  EXPECT_EQ(head_rows(9), 0U) << "nothing says what the head's new rows are";
+}
+
+TEST(Plan, AHeadOfATiedModelThatAnAdapterChangesByItselfChangesByNothingElse) {
+  Update embedding;
+  embedding.kind = UpdateKind::Add;
+  embedding.module = "model.embed_tokens";
+  embedding.parameter = "weight";
+  Update head = embedding;
+  head.module = "lm_head";
+  head.first = 1;
+  const auto values = normal_values(32, 9);
+  std::vector<std::unique_ptr<Adapter>> adapters;
+  adapters.push_back(std::make_unique<MemoryAdapter>(
+      "L", std::vector<Update>{embedding, head},
+      std::vector<MemoryTensor>{tensor("0", Dtype::F16, {8, 4}, values),
+                                tensor("1", Dtype::F16, {8, 4}, values)}));
+  const Planned planned("A[L]", {{model(8, 1, false), config("llama", true)}}, {},
+                        std::move(adapters));
+  ASSERT_EQ(planned.problem(), "");
+  const Program* const program = planned.program("lm_head.weight");
+  ASSERT_NE(program, nullptr);
+  ASSERT_EQ(program->operands.size(), 2U);
+  EXPECT_EQ(program->operands[1].tensor, 1U);
 }
 
 TEST(Memory, APlanThatCannotKeepTheCeilingIsRefused) {
