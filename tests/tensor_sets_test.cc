@@ -197,6 +197,92 @@ TEST(TensorSets, ABiasThatIsNotThereIsZero) {
   EXPECT_NE(alone.problem().find("do not hold the same tensors"), std::string::npos);
 }
 
+TEST(TensorSets, ABiasOfZerosThatOthersDoWithoutIsLeftOut) {
+  const std::string bias = "model." + kQuery + ".bias";
+  Model zeros = whole(5);
+  zeros.tensors.push_back(tensor(bias, Dtype::F16, {4}, {0, 0, 0, 0}));
+  for (const auto& models : {std::vector{whole(1), zeros}, std::vector{zeros, whole(1)}}) {
+    const Merged merged("{A+B}", models);
+    ASSERT_EQ(merged.problem(), "");
+    EXPECT_FALSE(merged.values.contains(bias));
+    ASSERT_EQ(merged.result.plan.dropped.size(), 1U);
+    EXPECT_EQ(merged.result.plan.dropped[0].reason, "a bias of zeros that others do without");
+    EXPECT_EQ(merged.warning("bias"), "");
+  }
+  // It stays where the configuration has it, and where it is more than zeros in one of them.
+  zeros.set("attention_bias", true);
+  EXPECT_TRUE(Merged("{A+B}", {zeros, whole(1)}).values.contains(bias));
+  const Merged two("{{A+B}+C}", {whole(1), zeros, whole(9).add(bias, {4}, 9)});
+  EXPECT_TRUE(two.values.contains(bias));
+}
+
+TEST(TensorSets, CopiesThatAreTiedAreLeftOut) {
+  // As PyTorch files hold BERT's head and an encoder's embedding, and safetensors do not.
+  const auto bert = [](std::uint64_t seed) {
+    return Model()
+        .add("bert.embeddings.word_embeddings.weight", {8, 4}, seed)
+        .add("bert.encoder.layer.0.output.dense.weight", {4, 4}, seed + 1)
+        .add("cls.predictions.bias", {8}, seed + 2)
+        .set("tie_word_embeddings", true);
+  };
+  const auto copied = [](Model model, const std::string& from, const std::string& to) {
+    model.tensors.push_back(model.at(from));
+    model.tensors.back().name = to;
+    return model;
+  };
+  const Model whole_bert = copied(
+      copied(bert(5), "bert.embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"),
+      "cls.predictions.bias", "cls.predictions.decoder.bias");
+  const Merged plain("{A+B}", {bert(1), bert(5)});
+  ASSERT_EQ(plain.problem(), "");
+  const Merged merged("{A+B}", {bert(1), whole_bert});
+  ASSERT_EQ(merged.problem(), "");
+  EXPECT_EQ(merged.values, plain.values);
+  ASSERT_EQ(merged.result.plan.dropped.size(), 2U);
+  EXPECT_EQ(merged.result.plan.dropped[1].reason,
+            "tied to `bert.embeddings.word_embeddings.weight` and equal to it");
+  // The class of the first model decides, and the numbers.
+  Model untied = whole_bert;
+  EXPECT_NE(Merged("{A+B}", {untied.set("tie_word_embeddings", false), bert(1)}).problem(), "");
+  EXPECT_NE(Merged("{A+B}", {bert(1), bert(5).add("cls.predictions.decoder.weight", {8, 4}, 9)})
+                .problem(),
+            "");
+  const auto encoder_decoder = [](std::uint64_t seed) {
+    return Model()
+        .add("shared.weight", {8, 4}, seed)
+        .add("lm_head.weight", {8, 4}, seed + 1)
+        .set("tie_word_embeddings", false);
+  };
+  const Merged t5("{A+B}",
+                  {copied(encoder_decoder(1), "shared.weight", "encoder.embed_tokens.weight"),
+                   encoder_decoder(5)});
+  ASSERT_EQ(t5.problem(), "");
+  EXPECT_EQ(t5.values.size(), 2U);
+}
+
+TEST(TensorSets, HeadsAreTiedToEmbeddingsByAnyName) {
+  for (const char* name : {"backbone.embeddings.weight", "model.tok_embeddings.weight"}) {
+    const Model tied = Model().add(name, {8, 4}, 1).set("tie_word_embeddings", true);
+    Model stored = Model().add(name, {8, 4}, 5).set("tie_word_embeddings", true);
+    stored.tensors.push_back(stored.tensors[0]);
+    stored.tensors.back().name = "lm_head.weight";
+    const Merged merged("{A+B}", {tied, stored});
+    ASSERT_EQ(merged.problem(), "") << name;
+    EXPECT_EQ(merged.values.size(), 1U) << name;
+    EXPECT_TRUE(merged.result.plan.tied);
+  }
+}
+
+TEST(TensorSets, ChangesOfWhatIsLeftOutAreSaid) {
+  const std::string part = "vision_tower.q_proj";
+  const Model with = whole(5).add(part + ".weight", {4, 4}, 9);
+  std::vector<std::unique_ptr<Adapter>> adapters;
+  adapters.push_back(lora("L", part, 4, 4, 2, 1.0, 9));
+  const Merged merged("{A+B[L]}", {whole(1), with}, std::move(adapters));
+  ASSERT_EQ(merged.problem(), "");
+  EXPECT_NE(merged.warning("what `L` changes is no part of the output: " + part + ".weight"), "");
+}
+
 TEST(TensorSets, APartIsKeptOrLeftOutAsTheFirstModelHasIt) {
   for (const char* part : {"v_head.summary.weight", "vision_tower.blocks.0.weight",
                            "model.mm_projector.0.weight", "model.layers.1.eh_proj.weight"}) {

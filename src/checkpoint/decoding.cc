@@ -8,9 +8,9 @@
 namespace thorns {
 namespace {
 
-constexpr std::array<std::string_view, 7> kActivationScales = {
-    ".input_scale", ".activation_scale", ".output_scale", ".input_zero_point",
-    ".k_scale",     ".v_scale",          ".q_scale"};
+constexpr std::array<std::string_view, 9> kActivationScales = {
+    ".input_scale", ".input_scale_ub", ".activation_scale", ".output_scale", ".input_zero_point",
+    ".k_scale",     ".v_scale",        ".q_scale",          ".qscale_act"};
 
 }  // namespace
 

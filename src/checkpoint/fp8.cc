@@ -1,5 +1,6 @@
 // FP8 weights: `P.weight` of type F8_E4M3 or F8_E5M2 with a number to multiply by,
-// `P.weight_scale_inv` (DeepSeek's name; "inv" because it undoes the scaling) or `P.weight_scale`:
+// `P.weight_scale_inv` (DeepSeek's name; "inv" because it undoes the scaling), `P.weight_scale` or
+// `P.qscale_weight` (Mistral's own files):
 //
 //   w[i, j] = fp8[i, j] * scale[i / block rows, j / block columns]
 //
@@ -41,8 +42,11 @@ std::vector<ScaleBlock> blocks_of(const Decoding& decoding) {
 }
 
 std::optional<TensorReader> take_scale(Decoding& decoding, const std::string& weight) {
-  auto scale = decoding.take(weight + "_scale_inv");
-  return scale ? scale : decoding.take(weight + "_scale");
+  for (const char* ending : {"_scale_inv", "_scale"}) {
+    if (auto scale = decoding.take(weight + ending)) return scale;
+  }
+  const auto module = without_ending(weight, "weight");
+  return module ? decoding.take(*module + "qscale_weight") : std::nullopt;
 }
 
 }  // namespace

@@ -85,12 +85,12 @@ TEST(Fp8, OneScaleForTheTensorOrForEachRowOrColumn) {
       {{2, 3, 5}, {2, 3, 1}, row},
   };
   for (const Case& test : cases) {
-    for (const char* suffix : {"_scale", "_scale_inv"}) {
+    for (const char* scale : {"a.weight_scale", "a.weight_scale_inv", "a.qscale_weight"}) {
       QuantisedModel model;
       std::size_t count = 1;
       for (const std::uint64_t dim : test.scale) count *= dim;
       model.weights.add_bytes("a.weight", Dtype::F8E4M3, test.weight, codes)
-          .add(std::string("a.weight") + suffix, Dtype::F32, test.scale,
+          .add(scale, Dtype::F32, test.scale,
                {scales.begin(), scales.begin() + static_cast<std::ptrdiff_t>(count)});
       for (const char* method : {"", "fp8", "fbgemm_fp8", "modelopt"}) {
         model.settings = nlohmann::ordered_json();
@@ -175,6 +175,8 @@ TEST(Fp8, ScalesOfActivationsAreHidden) {
   model.weights.add_bytes("a.weight", Dtype::F8E4M3, {2, 2}, "abcd")
       .add("a.weight_scale", Dtype::F32, {}, {2})
       .add("a.input_scale", Dtype::F32, {}, {3})
+      .add("a.input_scale_ub", Dtype::F32, {1}, {1200})
+      .add("a.qscale_act", Dtype::F32, {}, {3})
       .add("attn.k_scale", Dtype::F32, {1}, {3})
       .add("attn.v_scale", Dtype::F32, {1}, {3})
       .add("a.bias", Dtype::BF16, {2}, {1, 2});

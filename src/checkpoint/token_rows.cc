@@ -6,9 +6,10 @@
 namespace thorns {
 namespace {
 
-constexpr std::array<std::string_view, 6> kEmbeddings = {
-    "embed_tokens.weight", "wte.weight",        "word_embeddings.weight",
-    "embed_in.weight",     "embeddings.weight", "shared.weight"};  // the last: Mamba's and T5's
+// shared: T5's; embeddings, embedding: Mamba's.
+constexpr std::array<std::string_view, 8> kEmbeddings = {
+    "embed_tokens.weight",   "wte.weight",        "word_embeddings.weight", "embed_in.weight",
+    "tok_embeddings.weight", "embeddings.weight", "embedding.weight",       "shared.weight"};
 constexpr std::array<std::string_view, 4> kHeads = {kOutputHead, "lm_head.bias", "embed_out.weight",
                                                     "output.weight"};
 

@@ -17,25 +17,6 @@ bool same_but_for_rows(const std::vector<std::uint64_t>& a, const std::vector<st
   return !a.empty() && a.size() == b.size() && std::equal(a.begin() + 1, a.end(), b.begin() + 1);
 }
 
-bool same_bytes(const TensorSource& source, std::size_t a, std::size_t b) {
-  const TensorInfo& left = source.tensors()[a];
-  const TensorInfo& right = source.tensors()[b];
-  if (left.dtype != right.dtype || left.shape != right.shape) return false;
-  constexpr std::uint64_t kRun = 1 << 20;
-  const std::size_t width = size_of(left.dtype);
-  std::vector<std::byte> x(kRun * width);
-  std::vector<std::byte> y(kRun * width);
-  for (std::uint64_t first = 0; first < left.elements; first += kRun) {
-    const std::size_t bytes =
-        static_cast<std::size_t>(std::min(kRun, left.elements - first)) * width;
-    source.read(a, first, std::span(x).first(bytes));
-    source.read(b, first, std::span(y).first(bytes));
-    if (!std::equal(x.begin(), x.begin() + static_cast<std::ptrdiff_t>(bytes), y.begin()))
-      return false;
-  }
-  return true;
-}
-
 Where leaf_place(const RecipeLeaf& leaf) { return FilePlace{leaf.path}; }
 
 void compare_shapes(const RecipeLeaf& first, const LeafView& a, const RecipeLeaf& second,
@@ -142,6 +123,26 @@ void refuse_adapters_within(const Checkpoint& leaf, const std::string& name) {
 
 }  // namespace
 
+bool same_bytes(const TensorSource& source, std::size_t a, std::size_t b) {
+  const TensorInfo& left = source.tensors()[a];
+  const TensorInfo& right = source.tensors()[b];
+  if (left.dtype != right.dtype || left.shape != right.shape) return false;
+  constexpr std::uint64_t kLongestRun = 1 << 16;
+  const std::size_t width = size_of(left.dtype);
+  std::vector<std::byte> x;
+  std::vector<std::byte> y;
+  std::uint64_t run = 1 << 10;  // most tensors differ at once
+  for (std::uint64_t first = 0; first < left.elements; first += run) {
+    if (first != 0) run = kLongestRun;
+    x.resize(static_cast<std::size_t>(std::min(run, left.elements - first)) * width);
+    y.resize(x.size());
+    source.read(a, first, x);
+    source.read(b, first, y);
+    if (x != y) return false;
+  }
+  return true;
+}
+
 std::optional<std::string> recomputed_buffer(const TensorInfo& tensor) {
   const std::string_view name = tensor.name;
   // Under `rotary_emb`, `rotary_pos_emb`, `maybe_rotary`, `rotary`.
@@ -161,10 +162,13 @@ std::optional<std::string> recomputed_buffer(const TensorInfo& tensor) {
 }
 
 std::optional<std::string> find_embedding(const LeafView& view) {
+  std::optional<std::string> found;
   for (const auto& [name, index] : view.by_name) {
-    if (is_embedding(name)) return name;
+    if (!is_embedding(name)) continue;
+    if (ends_with(name, "shared.weight")) return name;  // T5's, of which the others are copies
+    if (!found) found = name;
   }
-  return std::nullopt;
+  return found;
 }
 
 LeafView view_leaf(const Checkpoint& leaf, const std::string& name, std::vector<Dropped>& dropped) {

@@ -38,6 +38,10 @@ std::optional<std::string> recomputed_buffer(const TensorInfo& tensor);
 
 std::optional<std::string> find_embedding(const LeafView& view);
 
+// Whether two tensors of a source have the same type, shape and bytes. Reads no further than the
+// first difference, with less than 2 MB of memory.
+bool same_bytes(const TensorSource& source, std::size_t a, std::size_t b);
+
 // Makes the view of one leaf. Dropped tensors are added to `dropped`. Throws Unsupported for a
 // model that was saved with adapters in it.
 LeafView view_leaf(const Checkpoint& leaf, const std::string& name, std::vector<Dropped>& dropped);

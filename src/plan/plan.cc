@@ -224,6 +224,20 @@ void resolve_folds(Plan& plan, const std::vector<LeafView>& views, Workshop& wor
   }
 }
 
+// Says which changes go with a tensor that the output does without.
+void warn_of_lost_changes(Plan& plan, const Workshop& workshop) {
+  for (const auto& [node, updates] : workshop.folds) {
+    std::vector<std::string> lost;
+    for (const auto& [name, update] : updates) {
+      if (!workshop.set.names.contains(name)) lost.push_back(name);
+    }
+    if (lost.empty()) continue;
+    const auto& fold = std::get<FoldNode>(plan.recipe.nodes[node].node);
+    plan.warnings.push_back(fmt::format("what `{}` changes is no part of the output: {}",
+                                        folded_name(plan.recipe, fold), list_text(lost, 4)));
+  }
+}
+
 bool folds_into_head(const Workshop& workshop) {
   const auto parts = [&](std::size_t node, const FoldUpdates& updates) {
     const std::vector<std::size_t> leaves = leaves_below(*workshop.recipe, node);
@@ -581,6 +595,7 @@ PlanResult make_plan(Recipe recipe, std::vector<std::unique_ptr<Checkpoint>> lea
   if (same_architecture(plan.recipe, views, problems)) {
     workshop.set = settle_tensors(plan.recipe, views, plan.dropped, plan.warnings, problems);
     compare_tensors(plan.recipe, views, workshop.vocabulary, problems);
+    warn_of_lost_changes(plan, workshop);
   }
   plan.config = workshop.set.config;
   warn_of_untied(plan, views);

@@ -89,6 +89,22 @@ bool may_have_head(const std::string& architecture) {
          architecture.find("ForConditionalGeneration") != std::string::npos;
 }
 
+// "attention_bias": true
+template <class Field>
+bool says_of_bias(const Field& field) {
+  return field.value().is_boolean() && field.value().template get<bool>() &&
+         field.key().find("bias") != std::string::npos;
+}
+
+bool is_zero(const TensorSource& source, std::size_t tensor) {
+  const TensorInfo& info = source.tensors()[tensor];
+  constexpr std::uint64_t kMostElements = 1 << 18;  // a bias is a short vector
+  if (!is_blendable(info.dtype) || info.elements > kMostElements) return false;
+  std::vector<std::byte> bytes(static_cast<std::size_t>(info.bytes()));
+  source.read(tensor, 0, bytes);
+  return std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; });
+}
+
 class Settler {
  public:
   Settler(const Recipe& recipe, std::vector<LeafView>& views, std::vector<Dropped>& dropped)
@@ -124,6 +140,10 @@ class Settler {
 
   // False where the output does without the tensor.
   bool settle(const std::string& name, std::optional<Absent>& absent) {
+    if (const std::string reason = why_superfluous(name); !reason.empty()) {
+      drop(name, reason);
+      return false;
+    }
     if (is_absent_bias(name)) {
       absent = Absent::Zero;
       note(name, zero_);
@@ -145,8 +165,63 @@ class Settler {
       note(name, apart_);
       return true;
     }
-    drop(name);
+    drop(name, fmt::format("of a part that `{}`, the first model, does not have",
+                           recipe_.leaves[0].name));
     return false;
+  }
+
+  // Why the output needs no tensor of this name, which not every leaf has; empty where it does.
+  std::string why_superfluous(const std::string& name) {
+    if (is_absent_bias(name)) {
+      if (!is_claimed_bias(name) && are_zeros(name))
+        return "a bias of zeros that others do without";
+    } else if (may_be_tied(name)) {
+      if (const auto twin = twin_of(name))
+        return fmt::format("tied to `{}` and equal to it", *twin);
+    }
+    return {};
+  }
+
+  // Whether the first leaf has the bias and its config.json says so.
+  bool is_claimed_bias(const std::string& name) const {
+    const Json& config = views_[0].source->config();
+    if (lacks(0, name) || !config.is_object()) return false;
+    const auto fields = config.items();
+    return std::any_of(fields.begin(), fields.end(),
+                       [](const auto& field) { return says_of_bias(field); });
+  }
+
+  // Whether the first leaf's class computes with another tensor in this one's place.
+  bool may_be_tied(const std::string& name) const {
+    return views_[0].source->ties_embeddings() || name.ends_with("embed_tokens.weight");
+  }
+
+  bool are_zeros(const std::string& name) const {
+    return std::all_of(views_.begin(), views_.end(), [&](const LeafView& view) {
+      const auto at = view.by_name.find(name);
+      return at == view.by_name.end() || is_zero(*view.source, at->second);
+    });
+  }
+
+  // A tensor that every leaf has, equal to `name` in each that has both.
+  std::optional<std::string> twin_of(const std::string& name) {
+    constexpr std::size_t kMostCompared = 1000;  // pairs, in all: an incomplete model has many
+    const LeafView& one = views_[holder(name)];
+    const TensorInfo& like = one.tensor(name);
+    for (const auto& [other, absent] : set_.names) {
+      const bool fits = std::all_of(views_.begin(), views_.end(), [&](const LeafView& view) {
+        return view.by_name.contains(other) && view.tensor(other).shape == like.shape;
+      });
+      if (!fits) continue;
+      const bool equal = std::all_of(views_.begin(), views_.end(), [&](const LeafView& view) {
+        const auto at = view.by_name.find(name);
+        return at == view.by_name.end() ||
+               (++compared_ <= kMostCompared &&
+                same_bytes(*view.source, at->second, view.by_name.at(other)));
+      });
+      if (equal) return other;
+    }
+    return std::nullopt;
   }
 
   void note(const std::string& name, std::map<std::size_t, std::vector<std::string>>& to) {
@@ -155,13 +230,11 @@ class Settler {
     }
   }
 
-  void drop(const std::string& name) {
+  void drop(const std::string& name, const std::string& reason) {
     for (std::size_t i = 0; i < views_.size(); ++i) {
       if (lacks(i, name)) continue;
       const std::string& stored = views_[i].source->tensors()[views_[i].by_name.at(name)].name;
-      dropped_.push_back({stored, recipe_.leaves[i].name,
-                          fmt::format("of a part that `{}`, the first model, does not have",
-                                      recipe_.leaves[0].name)});
+      dropped_.push_back({stored, recipe_.leaves[i].name, reason});
       views_[i].by_name.erase(name);
       std::erase_if(views_[i].tensors, [&](const TensorInfo& t) { return t.name == name; });
     }
@@ -293,10 +366,8 @@ class Settler {
     if (!biases) return;
     for (const LeafView& view : views_) {
       if (!view.source->config().is_object()) continue;
-      for (const auto& [field, value] : view.source->config().items()) {
-        const bool says =
-            value.is_boolean() && value.get<bool>() && field.find("bias") != std::string::npos;
-        if (says) set_.config[field] = true;
+      for (const auto& field : view.source->config().items()) {
+        if (says_of_bias(field)) set_.config[field.key()] = true;
       }
     }
     if (set_.config.is_object() && has_bias_field()) return;
@@ -325,6 +396,7 @@ class Settler {
   std::map<std::size_t, std::vector<std::string>> zero_;   // by view
   std::map<std::size_t, std::vector<std::string>> apart_;  // by view
   std::set<std::string> refused_;
+  std::size_t compared_ = 0;  // pairs of tensors
 };
 
 }  // namespace
