@@ -14,6 +14,7 @@
 #include "checkpoint/gguf_model.h"
 #include "checkpoint/gguf_tokenizer.h"
 #include "checkpoint/self_described.h"
+#include "checkpoint/weights_file.h"
 #include "thorns/error.h"
 
 namespace thorns {
@@ -430,6 +431,13 @@ std::vector<std::string> gguf_parts(const std::string& path) {
   for (std::uint64_t i = 1; i <= part->count; ++i)
     paths.push_back(fmt::format("{}-{:05}-of-{:05}.gguf", part->stem, i, part->count));
   return paths;
+}
+
+std::string gguf_model_name(const std::string& file_name) {
+  constexpr std::string_view kEnding = ".gguf";
+  if (!file_name.ends_with(kEnding) || gguf_parts(file_name).front() != file_name) return {};
+  const auto part = part_name(file_name);
+  return part ? part->stem : file_name.substr(0, file_name.size() - kEnding.size());
 }
 
 std::unique_ptr<Checkpoint> open_gguf(Disk& disk, const std::string& path,

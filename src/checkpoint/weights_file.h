@@ -33,6 +33,10 @@ const char* weights_format(const ReadFile& file);
 // name of another form.
 std::size_t shard_count_of(const std::string& file_name);
 
+// What a model in GGUF is called, by the name of its file or of its first part: "B" of "B.gguf" and
+// of "B-00001-of-00003.gguf"; empty for any other file, and for later parts.
+std::string gguf_model_name(const std::string& file_name);
+
 // A single weights file as a source.
 std::unique_ptr<TensorSource> open_weights(Disk& disk, const std::string& path);
 

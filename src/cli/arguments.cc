@@ -124,7 +124,8 @@ void declare_names(OptionTable& table, Inputs& inputs) {
       [&inputs](const std::string& value) { inputs.key_maps.push_back(key_map_value(value)); });
   table.repeated("--path", "DIR",
                  "Look names up here: DIR/NAME is a model if it holds config.json and an adapter "
-                 "if it holds adapter_config.json; a blank in a name also matches - or _. "
+                 "if it holds adapter_config.json; DIR/NAME.gguf is called NAME, too; a blank in a "
+                 "name also matches - or _. "
                  "Repeatable. The folders of the variable THORNS_PATH, separated by `:`, come "
                  "after these. Default: none.",
                  [&inputs](const std::string& value) { inputs.paths.push_back(value); });

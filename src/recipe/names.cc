@@ -5,9 +5,12 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <functional>
+#include <iterator>
 #include <set>
 
 #include "base/text.h"
+#include "checkpoint/weights_file.h"
 #include "hub/cache.h"
 #include "hub/environment.h"
 #include "hub/repository.h"
@@ -31,8 +34,8 @@ bool has_weights_ending(const std::string& path) {
 }
 
 // "LIMA RP" also names the folders "LIMA-RP" and "LIMA_RP".
-bool names_folder(const std::string& name, const std::string& folder) {
-  return std::equal(name.begin(), name.end(), folder.begin(), folder.end(),
+bool names_entry(const std::string& name, const std::string& entry) {
+  return std::equal(name.begin(), name.end(), entry.begin(), entry.end(),
                     [](char a, char b) { return a == b || (a == ' ' && (b == '-' || b == '_')); });
 }
 
@@ -108,7 +111,7 @@ Names::Look Names::look(const std::string& path) {
   if (result.folder || has_weights_ending(path)) {
     const bool config = disk_.exists(join_path(folder, "config.json"));
     const bool adapter = disk_.exists(join_path(folder, "adapter_config.json"));
-    result.model = result.folder ? config : config || !adapter;
+    result.model = config || (!adapter && (!result.folder || holds_gguf(path)));
     // What a file without either beside it holds, only opening it tells.
     result.adapter = adapter || (result.folder ? holds_lone_adapter(path) : !config);
   }
@@ -127,6 +130,13 @@ bool Names::holds_adapter(const std::string& folder) {
   return std::any_of(inner.begin(), inner.end(), [&](const std::string& name) {
     return disk_.exists(join_path(join_path(folder, name), "adapter_config.json"));
   });
+}
+
+// Whose metadata says what a config.json would.
+bool Names::holds_gguf(const std::string& folder) {
+  const std::vector<std::string> inner = disk_.list(folder);
+  return std::any_of(inner.begin(), inner.end(),
+                     [](const std::string& name) { return !gguf_model_name(name).empty(); });
 }
 
 // A binding's value as a path. Any folder may hold a model, config.json or not.
@@ -206,6 +216,15 @@ const std::vector<std::string>& Names::entries_of(const std::string& folder) {
   }
 }
 
+// The environment may name what is not there today.
+std::vector<std::string> Names::fallback_paths() {
+  std::vector<std::string> folders;
+  std::copy_if(bindings_.fallback_paths.begin(), bindings_.fallback_paths.end(),
+               std::back_inserter(folders),
+               [&](const std::string& folder) { return disk_.exists(folder); });
+  return folders;
+}
+
 // All candidates for `name` on the search paths, each folder once.
 std::vector<std::string> Names::on_paths(NameKind kind, const std::string& name) {
   std::vector<std::string> result;
@@ -215,21 +234,24 @@ std::vector<std::string> Names::on_paths(NameKind kind, const std::string& name)
     const bool fits = kind == NameKind::Model ? at.model : at.adapter;
     if (fits && seen.insert(disk_.canonical(path)).second) result.push_back(path);
   };
-  const auto search = [&](const std::string& folder) {
+  const auto search = [&](const std::string& folder, auto name_of) {
     const auto& entries = entries_of(folder);
     if (name.find('/') != std::string::npos) {
       if (is_inner_path(name)) consider(join_path(folder, name));
       return;
     }
     for (const std::string& entry : entries) {
-      if (names_folder(name, entry)) consider(join_path(folder, entry));
+      if (names_entry(name, name_of(entry))) consider(join_path(folder, entry));
     }
   };
-  for (const std::string& folder : bindings_.paths) search(folder);
-  if (!result.empty()) return result;
-  for (const std::string& folder : bindings_.fallback_paths) {
-    if (disk_.exists(folder)) search(folder);  // the environment may name what is not there today
-  }
+  // What is called so goes before a GGUF file of that name.
+  const auto search_all = [&](const std::vector<std::string>& folders) {
+    for (const std::string& folder : folders) search(folder, std::identity());
+    if (!result.empty()) return;
+    for (const std::string& folder : folders) search(folder, gguf_model_name);
+  };
+  search_all(bindings_.paths);
+  if (result.empty()) search_all(fallback_paths());
   return result;
 }
 
@@ -310,14 +332,14 @@ std::vector<std::string> Names::candidates(NameKind kind) {
   }
   add(is_model ? bindings_.models : bindings_.adapters);
   std::vector<std::string> folders = bindings_.paths;
-  std::copy_if(bindings_.fallback_paths.begin(), bindings_.fallback_paths.end(),
-               std::back_inserter(folders),
-               [&](const std::string& folder) { return disk_.exists(folder); });
+  for (std::string& folder : fallback_paths()) folders.push_back(std::move(folder));
   for (const std::string& folder : folders) {
     for (const std::string& entry : entries_of(folder)) {
       if (names.size() >= kMostCandidates) return names;
       const Look at = look(join_path(folder, entry));
-      if (is_model ? at.model : at.adapter) names.push_back(entry);
+      if (!(is_model ? at.model : at.adapter)) continue;
+      const std::string gguf = gguf_model_name(entry);
+      names.push_back(gguf.empty() ? entry : gguf);
     }
   }
   return names;

@@ -38,7 +38,7 @@ class Names {
   struct Look {
     bool exists = false;
     bool folder = false;
-    bool model = false;  // a folder with config.json, or a weights file
+    bool model = false;  // a folder with config.json or a GGUF file, or a weights file
     bool adapter =
         false;  // a folder with adapter_config.json, or a weights file that is no model's
   };
@@ -46,12 +46,14 @@ class Names {
   Look look(const std::string& path);
   bool holds_lone_adapter(const std::string& folder);
   bool holds_adapter(const std::string& folder);
+  bool holds_gguf(const std::string& folder);
   Found follow(const Mention& mention, const std::string& where, const std::string& folder,
                const Where& place);
   bool find_bound(const Mention& mention, Found& found);
   bool find_on_paths(const Mention& mention, Found& found);
   bool find_itself(const Mention& mention, Found& found);
   std::vector<std::string> on_paths(NameKind kind, const std::string& name);
+  std::vector<std::string> fallback_paths();
   const std::vector<std::string>& entries_of(const std::string& folder);
   std::string in_hub(const std::string& name);
   bool find_in_hub(const Mention& mention, Found& found);

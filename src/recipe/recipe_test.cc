@@ -410,6 +410,24 @@ TEST_F(RecipeTest, SingleFilesAreModelsAndAdapters) {
   expect_error(refused("{A+notes.txt}"), ErrorCode::NotFound, "is there, but it is no model");
 }
 
+TEST_F(RecipeTest, GgufIsFoundByItsName) {
+  disk_.add_file("models/llama-2.Q4_K_M.gguf");
+  disk_.add_file("models/parts-00001-of-00002.gguf");
+  disk_.add_file("models/parts-00002-of-00002.gguf");
+  disk_.add_file("models/folder/ggml-model-q8_0.gguf");
+  disk_.add_file("models/A.gguf");
+  EXPECT_EQ(bind("{A+llama-2.Q4_K_M}").leaves[1].path, "models/llama-2.Q4_K_M.gguf");
+  EXPECT_EQ(bind("{A+parts}").leaves[1].path, "models/parts-00001-of-00002.gguf");
+  EXPECT_EQ(bind("{A+folder}").leaves[1].path, "models/folder");
+  EXPECT_EQ(bind("{A+B}").leaves[0].path, "models/A");  // a folder of the very name goes before
+  expect_error(refused("A[folder]"), ErrorCode::BadRecipe, "`folder` is a model, not an adapter");
+  expect_error(refused("{A+llama-2.Q4_K}"), ErrorCode::BadRecipe, "unknown model",
+               "did you mean `llama-2.Q4_K_M`?");
+  disk_.add_file("models/lora/adapter.gguf");
+  disk_.add_file("models/lora/adapter_config.json", "{}");
+  expect_error(refused("{A+lora}"), ErrorCode::BadRecipe, "`lora` is an adapter, not a model");
+}
+
 TEST_F(RecipeTest, BindingsThatLeadNowhereAreNamed) {
   bindings_.models = {{"M", "gone"}, {"R", "owner/repo@v1"}, {"L", "adapters/L"}, {"F", "notes"}};
   bindings_.adapters = {{"M", "gone"}, {"A", "models/A"}, {"E", "empty"}};
