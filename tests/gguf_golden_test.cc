@@ -92,7 +92,7 @@ TEST(GgufGolden, MetadataBecomesAConfiguration) {
   EXPECT_TRUE(llama->ties_embeddings());
   const Json& config = llama->config();
   EXPECT_EQ(config["hidden_size"], 256);
-  EXPECT_EQ(config["num_hidden_layers"], 12);
+  EXPECT_EQ(config["num_hidden_layers"], 14);
   EXPECT_EQ(config["num_attention_heads"], 4);
   EXPECT_EQ(config["num_key_value_heads"], 2);
   EXPECT_EQ(config["rms_norm_eps"], 1e-5);

@@ -229,6 +229,10 @@ class GgufCheckpoint final : public Checkpoint, public SelfDescribed {
                  std::vector<Stored>& stored) {
     std::vector<std::string> unknown;
     for (GgufTensor& tensor : tensors) {
+      if (const GgufType& type = *find_gguf_type(tensor.type); !type.is_read()) {
+        model.refuse(fmt::format("holds `{}` in {}, which is not read", tensor.name, type.name),
+                     "F32, F16, BF16, F64, Q4_0 to Q8_0, Q2_K to Q6_K, IQ4_NL and IQ4_XS are read");
+      }
       if (tensor.name == kRotaryFactors) {
         read_rotary_factors(model, tensor, file);
         continue;

@@ -130,7 +130,28 @@ void q6_k(const std::uint8_t* block, float* to) {
   }
 }
 
-constexpr std::array<GgufType, 14> kTypes = {{
+// What the codes of IQ4 stand for: 16 values that lie closer together around zero.
+constexpr std::array<float, 16> kIq4 = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                        1,    13,   25,  38,  53,  69,  89,  113};
+
+void iq4_nl(const std::uint8_t* block, float* to) {
+  const float d = half_at(block);
+  nibbles(block + 2, nullptr, to, [=](float q) { return d * kIq4[static_cast<std::size_t>(q)]; });
+}
+
+// Like IQ4_NL, and a scale of 6 bits for each 32 numbers: four low bits in a nibble, two high ones.
+void iq4_xs(const std::uint8_t* block, float* to) {
+  const float d = half_at(block);
+  const int high = block[2] | block[3] << 8;
+  for (int sub = 0; sub < 8; ++sub) {
+    const int low = block[4 + sub / 2] >> (sub % 2 * 4) & 15;
+    const float scale = d * static_cast<float>((low | (high >> (2 * sub) & 3) << 4) - 32);
+    nibbles(block + 8 + sub * 16, nullptr, to + sub * 32,
+            [=](float q) { return scale * kIq4[static_cast<std::size_t>(q)]; });
+  }
+}
+
+constexpr std::array<GgufType, 35> kTypes = {{
     {0, "F32", 1, 4, Dtype::F32, nullptr},
     {1, "F16", 1, 2, Dtype::F16, nullptr},
     {2, "Q4_0", 32, 18, std::nullopt, q4_0},
@@ -143,8 +164,30 @@ constexpr std::array<GgufType, 14> kTypes = {{
     {12, "Q4_K", 256, 144, std::nullopt, q4_k},
     {13, "Q5_K", 256, 176, std::nullopt, q5_k},
     {14, "Q6_K", 256, 210, std::nullopt, q6_k},
+    {20, "IQ4_NL", 32, 18, std::nullopt, iq4_nl},
+    {23, "IQ4_XS", 256, 136, std::nullopt, iq4_xs},
     {28, "F64", 1, 8, Dtype::F64, nullptr},
     {30, "BF16", 1, 2, Dtype::BF16, nullptr},
+    // Not read.
+    {9, "Q8_1", 32, 36},
+    {15, "Q8_K", 256, 292},
+    {16, "IQ2_XXS", 256, 66},
+    {17, "IQ2_XS", 256, 74},
+    {18, "IQ3_XXS", 256, 98},
+    {19, "IQ1_S", 256, 50},
+    {21, "IQ3_S", 256, 110},
+    {22, "IQ2_S", 256, 82},
+    {24, "I8", 1, 1},
+    {25, "I16", 1, 2},
+    {26, "I32", 1, 4},
+    {27, "I64", 1, 8},
+    {29, "IQ1_M", 256, 56},
+    {34, "TQ1_0", 256, 54},
+    {35, "TQ2_0", 256, 66},
+    {39, "MXFP4", 32, 17},
+    {40, "NVFP4", 64, 36},
+    {41, "Q1_0", 128, 18},
+    {42, "Q2_0", 64, 18},
 }};
 
 }  // namespace

@@ -18,9 +18,12 @@ struct GgufType {
   // A plain number of this type, or else blocks that `decode` turns into `elements` floats.
   std::optional<Dtype> plain = std::nullopt;
   void (*decode)(const std::uint8_t* block, float* to) = nullptr;
+
+  // Of others only the size is known.
+  bool is_read() const { return plain || decode != nullptr; }
 };
 
-// nullptr for a type that is not read. Lives for ever.
+// nullptr for a number that is no type's. Lives for ever.
 const GgufType* find_gguf_type(std::uint32_t number);
 
 }  // namespace thorns

@@ -183,10 +183,9 @@ void place(Cursor& cursor, const ReadFile& file, GgufTensor& tensor, std::uint64
   const GgufType* type = find_gguf_type(tensor.type);
   if (type == nullptr) {
     throw Error(ErrorCode::Unsupported,
-                fmt::format("tensor `{}` of `{}` has ggml's type {}, which is not read",
+                fmt::format("tensor `{}` of `{}` has ggml's type {}, which is not known",
                             tensor.name, file.path(), tensor.type),
-                FilePlace{file.path()},
-                "F32, F16, BF16, F64, Q4_0 to Q8_0 and Q2_K to Q6_K are read");
+                FilePlace{file.path()}, "convert the model to safetensors");
   }
   const std::uint64_t row = tensor.shape.empty() ? 1 : tensor.shape.back();
   if (row % type->elements != 0) {

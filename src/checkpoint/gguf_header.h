@@ -36,8 +36,8 @@ struct GgufHeader {
 };
 
 // The header, checked against the size of the file: memory is never taken by a count that the file
-// could not hold. Throws Corrupt with the byte in the file, Unsupported for an unknown version or
-// tensor type.
+// could not hold. Tensors may be of types that are not read. Throws Corrupt with the byte in the
+// file, Unsupported for an unknown version or tensor type.
 GgufHeader read_gguf_header(const ReadFile& file);
 
 // The elements of an array, of any kind of number or of texts (bytes as they are); empty where it

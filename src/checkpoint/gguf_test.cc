@@ -99,7 +99,7 @@ TEST(Gguf, RefusesWhatIsNotSound) {
       {with_data(gguf(1, 0, vector_info("t", 33, 8, 0)), 99), "blocks of 32"},
       {with_data(gguf(1, 0, vector_info("t", kHuge, 0, 0)), 32), "the shape"},
       {with_data(gguf(1, 0, vector_info("t", 0, 0, 0)), 32), "the shape"},
-      {with_data(gguf(1, 0, vector_info("t", 256, 16, 0)), 99), "ggml's type 16",
+      {with_data(gguf(1, 0, vector_info("t", 256, 4, 0)), 99), "ggml's type 4",
        ErrorCode::Unsupported},
       {gguf(1, 0, counted("t") + raw(std::uint32_t{5}) + std::string(60, 1)), "5 dimensions"},
   };
@@ -135,6 +135,19 @@ TEST(Gguf, RefusesModelsItDoesNotKnowByName) {
     EXPECT_EQ(error.code(), ErrorCode::Unsupported);
     EXPECT_NE(error.message().find(bad.message), std::string::npos) << error.message();
   }
+}
+
+TEST(Gguf, RefusesTypesItDoesNotReadByName) {
+  ByteDisk disk;
+  disk.files["m.gguf"] = with_data(gguf(1, 1,
+                                        text_field_of("general.architecture", "llama") +
+                                            vector_info("output.weight", 256, 16, 0)),
+                                   96);
+  const Error error = error_of([&] { open_checkpoint(disk, "m.gguf"); });
+  EXPECT_EQ(error.code(), ErrorCode::Unsupported);
+  EXPECT_NE(error.message().find("holds `output.weight` in IQ2_XXS"), std::string::npos)
+      << error.message();
+  EXPECT_NE(error.hint().find("IQ4_XS"), std::string::npos);
 }
 
 using test::GgufBuilder;
