@@ -76,7 +76,7 @@ struct TokenizerFacts {
 struct CheckpointFacts {
   ModelShape shape;
   std::string quantisation;  // what the weights are decoded from; empty: plain numbers
-  std::string head;          // "tied", "stored", "tied and stored" or "none"
+  std::string head;  // "tied", "stored", "tied and stored" or "none"; empty of what is refused
   std::optional<TokenizerFacts> tokenizer;
 };
 
@@ -136,7 +136,9 @@ struct InspectReport {
 };
 
 // Reads headers and small files; weights only where the options ask for it, and a tied model's head
-// to compare it with the embedding. Throws what opening a checkpoint or an adapter throws, BadUsage
+// to compare it with the embedding. Of what a merge would refuse: what the files say of themselves,
+// with a note of the code `no-leaf`; only where none of them can be read, or `base` or `scan` asks
+// for more, it throws what opening a checkpoint or an adapter throws. Throws BadUsage
 // where a base is given for what is no adapter, NoSpace, Io and Cancelled.
 InspectReport inspect(const InspectOptions& options, Observer& observer);
 

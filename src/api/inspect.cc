@@ -14,6 +14,7 @@
 #include "base/text.h"
 #include "base/threads.h"
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/checkpoint_listing.h"
 #include "checkpoint/weights_file.h"
 #include "engine/engine.h"
 #include "insight/adapter_facts.h"
@@ -31,6 +32,7 @@ constexpr std::uint64_t kScanned = std::uint64_t{1} << 18;   // elements at a ti
 constexpr std::uint64_t kScanning = std::uint64_t{4} << 20;  // bytes held for it, decoding included
 constexpr const char* kModelName = "model";                  // in the key of a measurement
 constexpr const char* kAdapterName = "adapter";
+constexpr const char* kRefused = "no-leaf";  // the code of a note
 
 // Calls work(index) for every index on as many threads as fit under the ceiling with `each` bytes;
 // `bytes_of(index)` are read for it.
@@ -131,6 +133,19 @@ void list_tensors(const TensorSource& source, bool fold, InspectReport& report) 
       report);
 }
 
+// Whether an input was opened and found to be none that can be merged.
+bool is_refusal(const Error& error) {
+  switch (error.code()) {
+    case ErrorCode::NotFound:
+    case ErrorCode::Mismatch:
+    case ErrorCode::Corrupt:
+    case ErrorCode::Unsupported:
+      return true;
+    default:
+      return false;
+  }
+}
+
 void list_files(Disk& disk, const std::vector<InputFile>& files, InspectReport& report) {
   for (const InputFile& file : files) report.files.push_back({file.path, file.size});
   std::sort(report.files.begin(), report.files.end(),
@@ -187,10 +202,47 @@ std::vector<ChangedTensor> measure_on_base(Disk& disk, const InspectOptions& opt
   return changed;
 }
 
+// Of what cannot be opened: what its files say, and why. Throws `refusal` where none can be read.
+void inspect_refused(Disk& disk, const InspectOptions& options, const Error& refusal,
+                     InspectReport& report) {
+  CheckpointListing listing;
+  try {
+    listing = list_checkpoint(disk, options.path);
+  } catch (const Error&) {
+    throw Error(refusal);
+  }
+  list_files(disk, listing.files, report);
+  std::vector<GroupedTensor> all;
+  for (ListedTensor& one : listing.tensors) {
+    report.parameters += one.elements;
+    report.bytes += one.stored.bytes;
+    all.push_back({std::move(one.name), std::move(one.shape), std::move(one.stored.type),
+                   one.elements, one.stored.bytes});
+  }
+  report.tensors = all.size();
+  report.groups = group_tensors(all, options.fold);
+  report.notes.push_back(
+      {kRefused, refusal.hint().empty()
+                     ? refusal.message()
+                     : fmt::format("{}; {}", refusal.message(), refusal.hint())});
+  for (std::string& message : listing.broken) {
+    if (message != refusal.message()) report.notes.push_back({"broken-file", std::move(message)});
+  }
+  if (report.kind != "adapter") {
+    report.checkpoint = checkpoint_facts(disk, options.path, listing, report.notes);
+  }
+}
+
 void inspect_adapter(Disk& disk, const InspectOptions& options, Observer& observer,
                      InspectReport& report) {
   report.kind = "adapter";
-  const auto adapter = open_adapter(disk, options.path);
+  std::unique_ptr<Adapter> adapter;
+  try {
+    adapter = open_adapter(disk, options.path);
+  } catch (const Error& error) {
+    if (!is_refusal(error) || options.scan || !options.base.empty()) throw;
+    return inspect_refused(disk, options, error, report);
+  }
   list_files(disk, adapter->files(), report);
   list_tensors(adapter->source(), options.fold, report);
   report.adapter = adapter_facts(*adapter);
@@ -201,12 +253,19 @@ void inspect_adapter(Disk& disk, const InspectOptions& options, Observer& observ
 
 void inspect_model(Disk& disk, const InspectOptions& options, Observer& observer,
                    InspectReport& report) {
-  const auto model = open_checkpoint(disk, options.path);
+  const bool folder = disk.stat(options.path).is_folder;
+  std::unique_ptr<Checkpoint> model;
+  try {
+    model = open_checkpoint(disk, options.path);
+  } catch (const Error& error) {
+    if (!is_refusal(error) || options.scan) throw;
+    report.kind = folder ? "checkpoint" : "weights";
+    return inspect_refused(disk, options, error, report);
+  }
   list_files(disk, model->files(), report);
   list_tensors(
       *model, options.fold, [&](std::size_t i) { return model->stored_as(i); }, report);
-  report.kind =
-      model->config().is_object() || disk.stat(options.path).is_folder ? "checkpoint" : "weights";
+  report.kind = model->config().is_object() || folder ? "checkpoint" : "weights";
   report.checkpoint = checkpoint_facts(disk, *model, report.notes);
   if (options.scan) scan(options, *model, observer, report);
 }

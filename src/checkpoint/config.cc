@@ -40,6 +40,13 @@ std::string text_field(const Json& object, const char* name) {
   return field != object.end() && field->is_string() ? field->get<std::string>() : std::string();
 }
 
+std::string architecture_in(const Json& config) {
+  if (!config.is_object()) return {};
+  const auto list = config.find("architectures");
+  if (list == config.end() || !list->is_array() || list->empty()) return {};
+  return list->front().is_string() ? list->front().get<std::string>() : std::string();
+}
+
 Dtype compute_dtype(const Json& config) {
   for (const char* name : {"dtype", "torch_dtype"}) {
     const auto dtype = output_dtype(text_field(config, name));
@@ -60,12 +67,7 @@ StoredAs Checkpoint::stored_as(std::size_t tensor) const {
 
 std::string Checkpoint::model_type() const { return text_field(config(), "model_type"); }
 
-std::string Checkpoint::architecture() const {
-  if (!config().is_object()) return {};
-  const auto list = config().find("architectures");
-  if (list == config().end() || !list->is_array() || list->empty()) return {};
-  return list->front().is_string() ? list->front().get<std::string>() : std::string();
-}
+std::string Checkpoint::architecture() const { return architecture_in(config()); }
 
 bool Checkpoint::ties_embeddings() const {
   const Json& all = config();

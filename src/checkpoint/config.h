@@ -15,6 +15,9 @@ Json read_json_file(Disk& disk, const std::string& path);
 // The text in a field of `object`; empty where there is none, or `object` is none.
 std::string text_field(const Json& object, const char* name);
 
+// The first of `architectures`; empty where there is none.
+std::string architecture_in(const Json& config);
+
 // The 16-bit type that the model of this config.json computes in (`torch_dtype` or `dtype`, at the
 // top or in `text_config`); bfloat16 where it names none.
 Dtype compute_dtype(const Json& config);

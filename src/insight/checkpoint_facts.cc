@@ -40,11 +40,10 @@ std::optional<std::uint64_t> number_field(const Json& config,
   return number_field(*text, names);
 }
 
-ModelShape shape_of(const Checkpoint& model) {
-  const Json& config = model.config();
+ModelShape shape_of(const Json& config) {
   ModelShape shape;
-  shape.model_type = model.model_type();
-  shape.architecture = model.architecture();
+  shape.model_type = text_field(config, "model_type");
+  shape.architecture = architecture_in(config);
   shape.dtype = text_field(config, "dtype");
   if (shape.dtype.empty()) shape.dtype = text_field(config, "torch_dtype");
   shape.layers = number_field(config, {"num_hidden_layers", "n_layer", "num_layers", "n_layers"});
@@ -66,9 +65,10 @@ class CheckpointReader {
       : disk_(disk), model_(model), notes_(notes) {}
 
   CheckpointFacts read() {
-    facts_.shape = shape_of(model_);
+    facts_.shape = shape_of(model_.config());
     facts_.quantisation = model_.quantisation();
-    facts_.tokenizer = tokenizer_facts(disk_, model_, notes_);
+    facts_.tokenizer = tokenizer_facts(disk_, model_.path(), model_.tokenizer_files(),
+                                       model_.files().front().path, notes_);
     view();
     look_at_head();
     look_at_rows();
@@ -221,6 +221,20 @@ class CheckpointReader {
 CheckpointFacts checkpoint_facts(Disk& disk, const Checkpoint& model,
                                  std::vector<InspectNote>& notes) {
   return CheckpointReader(disk, model, notes).read();
+}
+
+CheckpointFacts checkpoint_facts(Disk& disk, const std::string& path,
+                                 const CheckpointListing& listing,
+                                 std::vector<InspectNote>& notes) {
+  CheckpointFacts facts;
+  facts.shape = shape_of(listing.config);
+  if (listing.config.is_object()) {
+    const auto how = listing.config.find("quantization_config");
+    if (how != listing.config.end()) facts.quantisation = text_field(*how, "quant_method");
+  }
+  facts.tokenizer =
+      tokenizer_facts(disk, path, listing.tokenizer, listing.files.front().path, notes);
+  return facts;
 }
 
 }  // namespace thorns

@@ -42,11 +42,11 @@ class KindEvents final : public JsonEvents {
 
 class TokenizerReader {
  public:
-  TokenizerReader(Disk& disk, const Checkpoint& model, std::vector<InspectNote>& notes)
-      : disk_(disk), model_(model), notes_(notes) {}
+  TokenizerReader(Disk& disk, const std::string& folder, std::vector<InspectNote>& notes)
+      : disk_(disk), folder_(folder), notes_(notes) {}
 
-  TokenizerFacts read() {
-    facts_.files = model_.tokenizer_files();
+  TokenizerFacts read(const std::vector<std::string>& files) {
+    facts_.files = files;
     if (std::any_of(facts_.files.begin(), facts_.files.end(), is_sentencepiece_name)) {
       facts_.kind = "SentencePiece";
     }
@@ -71,7 +71,7 @@ class TokenizerReader {
     const auto& files = facts_.files;
     if (std::find(files.begin(), files.end(), name) == files.end()) return;
     try {
-      read(path_within(disk_, model_.path(), name));
+      read(path_within(disk_, folder_, name));
     } catch (const Error& error) {
       note_broken(error);
     }
@@ -86,7 +86,7 @@ class TokenizerReader {
 
   void count_tokens() {
     try {
-      const TokenList list = read_tokens(disk_, model_.path(), facts_.files);
+      const TokenList list = read_tokens(disk_, folder_, facts_.files);
       if (list.empty()) return;
       facts_.tokens = list.end();
       facts_.added = static_cast<std::uint64_t>(
@@ -129,7 +129,7 @@ class TokenizerReader {
   }
 
   Disk& disk_;
-  const Checkpoint& model_;
+  const std::string& folder_;
   std::vector<InspectNote>& notes_;
   TokenizerFacts facts_;
 };
@@ -146,12 +146,12 @@ std::optional<TokenizerFacts> tokenizer_of_gguf(const ReadFile& file) {
 
 }  // namespace
 
-std::optional<TokenizerFacts> tokenizer_facts(Disk& disk, const Checkpoint& model,
+std::optional<TokenizerFacts> tokenizer_facts(Disk& disk, const std::string& path,
+                                              const std::vector<std::string>& files,
+                                              const std::string& weights,
                                               std::vector<InspectNote>& notes) {
-  if (model.tokenizer_files().empty()) {
-    return tokenizer_of_gguf(*disk.open(model.files().front().path));
-  }
-  return TokenizerReader(disk, model, notes).read();
+  if (files.empty()) return tokenizer_of_gguf(*disk.open(weights));
+  return TokenizerReader(disk, path, notes).read(files);
 }
 
 }  // namespace thorns

@@ -175,6 +175,71 @@ class Checkpoints(Inspect):
         self.assertEqual(sum(group["elements"] for group in fp8["groups"]), fp8["parameters"])
 
 
+    def test_what_a_merge_would_refuse(self):
+        shapes = support.llama_shapes()
+
+        def refused(path, message):
+            result = self.run_thorns("inspect", path)
+            self.assert_code(result, 0)
+            self.assertIn("note: ", result.out)
+            answer = self.inspect(path)
+            (note,) = [note for note in answer["notes"] if note["code"] == "no-leaf"]
+            self.assertIn(message, note["message"])
+            return answer
+
+        # A method that is not decoded: everything else can be said.
+        self.model(config={"quantization_config": {"quant_method": "hqq"}},
+                   tokenizer={"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}})
+        answer = refused("A", "quantised with hqq")
+        elements = sum(map(support.product, shapes.values()))
+        self.assertEqual((answer["kind"], answer["tensors"], answer["bytes"]),
+                         ("checkpoint", len(shapes), 4 * elements))
+        facts = answer["checkpoint"]
+        self.assertEqual((facts["architecture"], facts["quantisation"], facts["head"]),
+                         ("LlamaForCausalLM", "hqq", ""))
+        self.assertEqual(facts["tokenizer"]["kind"], "BPE")
+        self.assert_error(self.run_thorns("inspect", "A", "--scan"), 1, "quantised with hqq")
+        # A scale that is missing, tensors that are told by their names, a configuration that is broken.
+        def fp8(tensors):
+            tensors["x.weight"] = ("F8_E4M3", [2, 2], b"abcd")
+            tensors["y.weight"] = ("F8_E4M3", [2, 2], b"abcd")
+            tensors["y.weight_scale"] = ("F32", [], b"\0" * 4)
+
+        self.model(fp8)
+        answer = refused("A", "no scale beside it")
+        self.assertIn("x.weight", [group["name"] for group in answer["groups"]])
+        self.model()
+        self.write("A/config.json", "{")
+        self.assertEqual(refused("A", "config.json")["checkpoint"]["model_type"], "")
+        # Files that do not fit together, or are not all there.
+        self.model()
+        os.rename(self.path("A", "model.safetensors"), self.path("A", "model-00001-of-00002.safetensors"))
+        self.assertEqual(refused("A", "their index model.safetensors.index.json is missing")["tensors"], len(shapes))
+        weight_map = {name: "model-00001-of-00002.safetensors" for name in shapes}
+        self.write("A/model.safetensors.index.json",
+                   json.dumps({"weight_map": {**weight_map, "lm_head.weight": "model-00002-of-00002.safetensors"}}))
+        self.assertEqual(len(refused("A", "1 of the 2 shards of")["files"]), 1)
+        self.write("A/model-00002-of-00002.safetensors", "")
+        answer = refused("A", "model-00002-of-00002.safetensors")
+        self.assertEqual([note["code"] for note in answer["notes"]], ["no-leaf"])
+        # Architectures and types of GGUF that are not read.
+        with open(os.path.join(GOLDEN, "gguf", "qwen2.gguf"), "rb") as file:
+            gguf = file.read()
+        self.write("x.gguf", "")
+        with open(self.path("x.gguf"), "wb") as file:
+            file.write(gguf.replace(b"qwen2", b"qwenX"))
+        answer = refused("x.gguf", "of the architecture `qwenX`")
+        self.assertEqual((answer["kind"], answer["checkpoint"]["model_type"]), ("weights", "qwenX"))
+        self.assertEqual((answer["checkpoint"]["layers"], answer["checkpoint"]["hidden_size"]), (1, 256))
+        self.assertIn("blk.0.attn_q.weight", [group["name"] for group in answer["groups"]])
+        self.assertEqual({group["type"] for group in answer["groups"]}, {"Q8_0", "F32"})
+        # An adapter of a family that is not known.
+        tensors = support.write_lora(self.path("L"), 3)
+        self.write("L/adapter_config.json", '{"peft_type": "SOMETHING"}')
+        answer = refused("L", "SOMETHING")
+        self.assertEqual((answer["kind"], answer["tensors"], answer["adapter"]), ("adapter", len(tensors), None))
+
+
 class Adapters(Inspect):
     def norms(self, tensors, scale):
         """Of the product of the factors of each module."""
