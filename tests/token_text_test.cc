@@ -397,7 +397,8 @@ TEST(TokenText, RowsStayNumberedWhereTokensCannotBeTold) {
        {R"({"model": {"vocab": {"t0": 0, "t1": 0}}})", R"({"model": {"vocab": {"t0": -1}}})",
         R"({"model": {"vocab": {"t0": 99999999999}}})", R"({"model": {"vocab": {"t0": 0)",
         R"({"model": {"vocab": {"t0": 0}}, "added_tokens": [{"id": 1, "content": "t0"}]})",
-        R"({"model": {"vocab": {"t0": 0}}, "added_tokens": [{"id": "1", "content": "t1"}]})"}) {
+        R"({"model": {"vocab": {"t0": 0}}, "added_tokens": [{"id": "1", "content": "t1"}]})",
+        R"({"model": {"vocab": {}}, "added_tokens": []})"}) {
     Family family;
     fill(family);
     family.write("B", tokenizer);

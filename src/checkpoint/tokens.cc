@@ -45,8 +45,9 @@ class JsonPath : public JsonEvents {
 
  protected:
   virtual void found(const JsonScalar& value) = 0;
-  virtual void begun(bool /*is_array*/) {}         // an object or array, where is_at leads
-  virtual void ended(const JsonSlot& /*slot*/) {}  // the same
+  // An object or array, where is_at leads.
+  virtual void begun(bool /*is_array*/) {}
+  virtual void ended(const JsonSlot& /*slot*/, bool /*is_array*/) {}
 
   // Whether the event is reached by these keys; "[]" stands for an element of an array, "?" for any
   // key.
@@ -77,8 +78,9 @@ class JsonPath : public JsonEvents {
   }
   void close() {
     const JsonSlot slot{position() - 1, at_.back().is_empty};
+    const bool is_array = at_.back().is_array;
     at_.pop_back();
-    ended(slot);
+    ended(slot, is_array);
   }
 
   const std::string& path_;
@@ -135,14 +137,16 @@ class TokenizerJson : public TokenEvents {
       token_ = ModelToken();
       token_.added = true;
     } else if (is_at({"model", "vocab", "[]"})) {  // Unigram: [text, score]
+      if (!is_array) refuse_piece();
       ++pieces_;
       token_ = ModelToken();
       expects_text_ = true;
     }
   }
-  void ended(const JsonSlot& slot) override {
+  void ended(const JsonSlot& slot, bool is_array) override {
     if (is_at({"added_tokens", "[]"})) file.tokens.push_back(std::move(token_));
-    if (is_at({"added_tokens"})) file.added = slot;
+    if (is_at({"added_tokens"}) && is_array) file.added = slot;
+    if (is_at({"model", "vocab", "[]"}) && expects_text_) refuse_piece();
     if (is_at({"model", "vocab"})) file.vocabulary = slot;
   }
   void found(const JsonScalar& value) override {
@@ -159,8 +163,13 @@ class TokenizerJson : public TokenEvents {
       take_word(std::move(token_.text), pieces_ - 1);
     } else if (is_at({"model", "vocab", "?"})) {
       take_word(last_key(), id_of(value));
+    } else if (is_at({"model", "vocab", "[]"})) {
+      refuse_piece();
     }
   }
+
+  // Its place is its id: one that is passed over would move all that follow.
+  [[noreturn]] void refuse_piece() const { refuse("a token is no text with a score"); }
 
   ModelToken token_;
   std::uint64_t pieces_ = 0;
@@ -176,8 +185,8 @@ class TextToId : public TokenEvents {
   void found(const JsonScalar& value) override {
     if (is_at({"?"})) take_word(last_key(), id_of(value));
   }
-  void ended(const JsonSlot& slot) override {
-    if (is_at({})) file.vocabulary = slot;
+  void ended(const JsonSlot& slot, bool is_array) override {
+    if (is_at({}) && !is_array) file.vocabulary = slot;
   }
 };
 
@@ -199,9 +208,9 @@ class AddedTokensDecoder : public TokenEvents {
     token_.id = std::stoull(digits);
     if (token_.id >= kMostTokens) refuse("a token's id is no number of a row");
   }
-  void ended(const JsonSlot& slot) override {
+  void ended(const JsonSlot& slot, bool is_array) override {
     if (is_at({"added_tokens_decoder", "?"})) file.tokens.push_back(std::move(token_));
-    if (is_at({"added_tokens_decoder"})) file.added = slot;
+    if (is_at({"added_tokens_decoder"}) && !is_array) file.added = slot;
   }
   void found(const JsonScalar& value) override {
     if (is_at({"added_tokens_decoder", "?", "?"}) && last_key() != "id") {

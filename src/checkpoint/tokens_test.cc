@@ -36,7 +36,7 @@ TEST(ModelTokens, OfTokenizerJson) {
   EXPECT_FALSE(bpe.is_list);
 
   const std::string text =
-      R"({"model": {"vocab": [["<unk>", 0], ["a", -1.5], []]}, "added_tokens": [ ]})";
+      R"({"model": {"vocab": [["<unk>", 0], ["a", -1.5]]}, "added_tokens": [ ]})";
   const TokenFile unigram = read_tokenizer_json(text, "t");
   EXPECT_EQ(words(unigram.tokens), (Words{{0, "<unk>"}, {1, "a"}}));
   EXPECT_EQ(unigram.scores, (std::vector<double>{0, -1.5}));
@@ -45,6 +45,13 @@ TEST(ModelTokens, OfTokenizerJson) {
   EXPECT_FALSE(unigram.vocabulary->is_empty);
   EXPECT_EQ(text.substr(unigram.added->offset), "]}");
   EXPECT_TRUE(unigram.added->is_empty);
+}
+
+// More could be written only into what the readers of these files expect.
+TEST(ModelTokens, ContainersOfTheWrongKindTakeNoMore) {
+  EXPECT_FALSE(read_text_to_id("[]", "t").vocabulary);
+  EXPECT_FALSE(read_tokenizer_json(R"({"added_tokens": {"a": 1}})", "t").added);
+  EXPECT_FALSE(read_added_tokens_decoder(R"({"added_tokens_decoder": [{}]})", "t").added);
 }
 
 TEST(ModelTokens, OfSentencepiece) {
@@ -89,7 +96,9 @@ TEST(ModelTokens, HostileJsonIsRefused) {
        {R"({"model": {"vocab": {"a": -1}}})", R"({"model": {"vocab": {"a": 1.5}}})",
         R"({"model": {"vocab": {"a": 16777216}}})", R"({"model": {"vocab": {"a": "0"}}})",
         R"({"model": {"vocab": {"a": 0, "b": 0}}})", R"({"model": {"vocab": {"a": 0, "a": 1}}})",
-        R"({"model": {"vocab": [[7, 1]]}})", R"({"added_tokens": [{"id": 0, "content": 7}]})",
+        R"({"model": {"vocab": [[7, 1]]}})", R"({"model": {"vocab": [["a", 1], []]}})",
+        R"({"model": {"vocab": [["a", 1], {}]}})", R"({"model": {"vocab": [["a", 1], 7]}})",
+        R"({"added_tokens": [{"id": 0, "content": 7}]})",
         R"({"model": {"vocab": {"a": 0}}, "added_tokens": [{"id": 0, "content": "b"}]})",
         R"({"model": {"vocab": {"a": 0})"}) {
     EXPECT_EQ(test::error_of([&] { read_tokenizer_json(text, "t"); }).code(), ErrorCode::Corrupt)

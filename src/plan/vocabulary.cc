@@ -113,8 +113,11 @@ class Aligner {
 
   TokenList tokens_of(std::size_t index) const {
     const Checkpoint& leaf = *plan_.leaves[index];
-    if (const auto made = made_file(leaf)) return {read_tokenizer_json(*made, leaf.path()).tokens};
-    return read_tokens(disk_, leaf.path(), leaf.tokenizer_files());
+    const auto made = made_file(leaf);
+    TokenList list = made ? TokenList{read_tokenizer_json(*made, leaf.path()).tokens}
+                          : read_tokens(disk_, leaf.path(), leaf.tokenizer_files());
+    if (list.empty()) throw Error(ErrorCode::Corrupt, "it names no token", FilePlace{leaf.path()});
+    return list;
   }
 
   void take(const std::string& text, std::uint64_t row) {
