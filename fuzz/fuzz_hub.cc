@@ -1,14 +1,18 @@
-// Any bytes as what the Hub answers: the first byte says which answer it is. What is read is a list
-// of files that stay in their folder, and the choice among them is a part of it; or an error.
+// Any bytes as what the Hub answers, or what lies in its cache: the first byte says which it is.
+// What is read is a list of files that stay in their folder, and the choice among them is a part of
+// it; a folder of the cache; or an error.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
 
+#include "hub/cache.h"
 #include "hub/choice.h"
 #include "hub/listing.h"
+#include "hub/repository.h"
 #include "support/fuzz_parts.h"
+#include "support/memory_disk.h"
 #include "thorns/error.h"
 
 namespace {
@@ -46,6 +50,25 @@ void read_tree(const std::string& text) {
   require(matching_files({"o/r"}, listing, {"*"}).size() == listing.files.size());
 }
 
+// A name, and two files in the cache where it may be found: what `main` is, and a shard index.
+void look_up(const std::uint8_t* data, std::size_t size) {
+  const auto parts = thorns::fuzz::split_parts(data, size, 3);
+  const auto repository = thorns::parse_repository(parts[0]);
+  if (!repository) return;
+  require(repository->folder().find_first_of("/\\") == std::string::npos);
+  require(("/" + repository->revision + "/").find("/../") == std::string::npos);
+  require(thorns::parse_repository(repository->text()).has_value());
+  const std::string home = "hub/" + repository->folder();
+  const std::string snapshot = home + "/snapshots/" + std::string(40, 'a');
+  thorns::MemoryDisk disk;
+  disk.add_file(home + "/refs/main", parts[1]);
+  disk.add_file(snapshot + "/model.safetensors.index.json", parts[2]);
+  disk.add_file(snapshot + "/1.safetensors");
+  disk.add_file(home + "/blobs/x.incomplete");
+  require(thorns::located_in_cache(disk, "hub", parts[0]) == snapshot);
+  require(thorns::snapshot_commit(snapshot) == std::string(40, 'a'));
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -64,6 +87,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       }
       case 'l':
         require(thorns::next_page(text).size() <= text.size());
+        break;
+      case 'd':
+        look_up(data + 1, size - 1);
         break;
       default:
         read_tree(text);
