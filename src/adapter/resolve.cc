@@ -78,7 +78,9 @@ struct Rewriting {
   std::vector<std::pair<std::string, std::string>> exchanges;
 
   Rewriting() = default;
-  Rewriting(std::string from, std::string to) { exchanges.emplace_back(from, to); }
+  Rewriting(std::string from, std::string to) {
+    exchanges.emplace_back(std::move(from), std::move(to));
+  }
   explicit Rewriting(std::span<const Exchange> table) {
     for (const Exchange& exchange : table) exchanges.emplace_back(exchange.from, exchange.to);
   }
