@@ -208,7 +208,8 @@ class Settler {
     constexpr std::size_t kMostCompared = 1000;  // pairs, in all: an incomplete model has many
     const LeafView& one = views_[holder(name)];
     const TensorInfo& like = one.tensor(name);
-    for (const auto& [other, absent] : set_.names) {
+    for (const auto& shared : set_.names) {
+      const std::string& other = shared.first;
       const bool fits = std::all_of(views_.begin(), views_.end(), [&](const LeafView& view) {
         return view.by_name.contains(other) && view.tensor(other).shape == like.shape;
       });
