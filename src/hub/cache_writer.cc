@@ -216,10 +216,13 @@ void CacheWriter::link(const HubFile& file) {
   }
 }
 
-void CacheWriter::publish() {
+void CacheWriter::publish(const Hub::Wait& wait) {
   if (is_commit(repository_.revision)) return;
   const std::string path = join_path(join_path(home_, "refs"), repository_.revision);
   make_folders(disk_, parent_path(path));
+  // Two processes that end at once would move one draft twice.
+  std::unique_ptr<FileLock> lock;
+  while (!(lock = disk_.lock(join_path(locks_, "refs.lock")))) wait(kLockPoll);
   const std::string draft = path + ".thorns-part";
   write_text(disk_, draft, commit_);
   disk_.rename(draft, path);

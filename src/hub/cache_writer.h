@@ -36,7 +36,7 @@ class CacheWriter {
   // not what the Hub's list says.
   void bring(Hub& hub, const HubFile& file, const Moved& moved, const Hub::Wait& wait);
   // Makes the repository's revision lead here; to be called when all files are there.
-  void publish();
+  void publish(const Hub::Wait& wait);
 
  private:
   std::string blob(const HubFile& file) const;

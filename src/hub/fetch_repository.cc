@@ -142,7 +142,7 @@ FetchedRepository fetch_repository(Disk& disk, std::span<Hub> hubs, const std::s
   observer.fetch_started({result.repository, result.files, result.bytes, result.bytes_there});
   require_space(disk, cache, needed, repository);
   Bringer(writer, choice.files, wait, observer).bring_all(hubs);
-  writer.publish();
+  writer.publish(wait);
   return result;
 }
 

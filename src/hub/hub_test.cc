@@ -276,7 +276,7 @@ TEST_F(HubTest, ADiskWithoutLinksHasTheFilesThemselves) {
   bring_it();  // asks for nothing
   expect_error(error_of([&] { snapshot_folder(disk, "hub", repository); }), ErrorCode::NotFound,
                "not its revision `main`");
-  writer.publish();
+  writer.publish([](double) {});
   const std::string folder = snapshot_folder(disk, "hub", repository);
   EXPECT_EQ(folder, writer.snapshot());
   EXPECT_EQ(read_text(disk, folder + "/model.safetensors", 100), "hello\n");
