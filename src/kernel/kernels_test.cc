@@ -133,8 +133,8 @@ TEST_P(Kernels, GramNeitherOverflowsNorUnderflows) {
 }
 
 TEST_P(Kernels, MultiplyRowsSumsInOrder) {
-  for (const std::size_t size : {1, 2, 5, 8, 9, 16, 33}) {
-    for (const std::size_t rows : {1, 3, 4, 9}) {
+  for (const std::size_t size : {1, 2, 5, 8, 9, 16, 33, 68}) {
+    for (const std::size_t rows : {1, 3, 4, 9, 13}) {
       const std::size_t stride = size + 3;
       const auto from = run(rows * stride);
       const auto matrix = run(size * size);
