@@ -96,7 +96,7 @@ KeyReport read_key(const std::string& key);
 
 struct MethodParameter {
   std::string name;
-  std::string type;  // "number" or "flag"
+  std::string type;  // "number", "flag" or "word"
   std::string default_value;
   std::string range;
   std::string help;
@@ -105,10 +105,12 @@ struct MethodInfo {
   std::string name;
   std::string summary;
   std::string reference;
-  std::string models;  // "2", "1 or more"
+  std::string models;  // "2", "1 or more"; of a combination, how many adapters
   std::vector<MethodParameter> parameters;
 };
 std::vector<MethodInfo> methods();
+// The ways to make one adapter of several before it is folded: `A[L+K; ties, density=0.5]`.
+std::vector<MethodInfo> combinations();
 
 // ---------------------------------------------------------------- plan
 
@@ -215,7 +217,8 @@ MergeSummary merge(const MergeOptions& options, Observer& observer);
 // ---------------------------------------------------------------- JSON, one document each
 
 std::string to_json(const KeyReport& report);
-std::string to_json(const std::vector<MethodInfo>& methods);
+std::string to_json(const std::vector<MethodInfo>& methods,
+                    const std::vector<MethodInfo>& combinations);
 std::string to_json(const PlanReport& report);
 std::string to_json(const MergeSummary& summary);
 std::string to_json(const Error& error);

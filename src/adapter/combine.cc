@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "adapter/combined_factors.h"
+#include "adapter/ia3.h"
 #include "adapter/numbers.h"
 #include "base/text.h"
 #include "thorns/error.h"
@@ -160,6 +161,7 @@ class Combiner {
     made_->family_ = how_.rule.name;
     made_->base_model_ = members_.front().adapter->base_model();
     made_->fan_in_fan_out_ = members_.front().adapter->fan_in_fan_out();
+    if (all_ia3()) return run_ia3();
     for (const CombinedMember& member : members_) collect(member);
     if (how_.rule.cuts_rank() && !how_.svd_rank) how_.svd_rank = largest_rank_;
     for (auto& [place, module] : modules_) add_update(place, module);
@@ -167,6 +169,47 @@ class Combiner {
   }
 
  private:
+  // IA3's factors add up, each times its adapter's weight: `linear` alone.
+  bool all_ia3() const {
+    return how_.rule.name == "linear" &&
+           std::all_of(members_.begin(), members_.end(), [](const CombinedMember& member) {
+             return member.adapter->family() == "IA3";
+           });
+  }
+
+  std::unique_ptr<Adapter> run_ia3() {
+    struct Scales {
+      Update update;
+      std::vector<WeightedScale> scales;
+    };
+    std::map<std::pair<std::string, std::string>, Scales> modules;
+    for (const CombinedMember& member : members_) {
+      const std::size_t offset = made_->source_.tensors().size();
+      made_->source_.append(member.adapter->source(), member.name);
+      for (const Update& update : member.adapter->updates()) {
+        if (update.kind != UpdateKind::Map) {
+          refuse(ErrorCode::Unsupported, *member.adapter,
+                 fmt::format("`{}` replaces `{}.{}`, which linear cannot combine", member.name,
+                             update.module, update.parameter));
+        }
+        Scales& module = modules[{update.module, update.parameter}];
+        if (module.scales.empty()) module.update = update;
+        module.scales.push_back({update.change.get(), member.weight, offset});
+      }
+    }
+    for (auto& [place, module] : modules) {
+      module.update.change = sum_of_scales(module.scales);
+      if (module.update.change == nullptr) {
+        refuse(
+            ErrorCode::Mismatch, *members_.back().adapter,
+            fmt::format("the adapters scale different sides of `{}`, or layers of different size",
+                        place.first));
+      }
+      made_->updates_.push_back(std::move(module.update));
+    }
+    return std::move(made_);
+  }
+
   struct Module {
     std::vector<std::uint64_t> shape;
     bool embedding = false;

@@ -1,5 +1,7 @@
 // IA3 (Liu et al. 2022): the outputs, or the inputs of a feed-forward layer, are multiplied by one
 // factor each.
+#include "adapter/ia3.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -41,9 +43,14 @@ class Scale final : public RowMap {
 
 class ScaleChange final : public MapChange {
  public:
+  // Factors that are the sum of these tensors' numbers, each times its weight.
+  struct Term {
+    std::size_t tensor;
+    double weight;
+  };
   // `dims`: of the weight; that of a convolution has more than two.
-  ScaleChange(std::size_t tensor, std::uint64_t count, Side side, std::size_t dims)
-      : tensor_(tensor), count_(count), side_(side), dims_(dims) {}
+  ScaleChange(std::vector<Term> terms, std::uint64_t count, Side side, std::size_t dims)
+      : terms_(std::move(terms)), count_(count), side_(side), dims_(dims) {}
 
   bool fits(const BaseTensor& base) const override {
     if (base.shape.size() == 1) return side_ == Side::Outputs && count_ == base.shape[0];
@@ -54,22 +61,40 @@ class ScaleChange final : public MapChange {
     return fmt::format("{} {}", count_, side_ == Side::Outputs ? "outputs" : "inputs");
   }
   bool elementwise() const override { return true; }
-  std::vector<std::size_t> tensors() const override { return {tensor_}; }
+  std::vector<std::size_t> tensors() const override {
+    std::vector<std::size_t> all;
+    for (const Term& term : terms_) all.push_back(term.tensor);
+    return all;
+  }
   std::uint64_t memory(const BaseTensor& /*base*/) const override {
-    return count_ * 2 * sizeof(double);
+    return count_ * 3 * sizeof(double);
   }
   std::unique_ptr<RowMap> load(const TensorSource& source, const BaseTensor& base) const override {
     const bool bias = base.shape.size() == 1;
     const std::uint64_t run = bias           ? 1
                               : by_row(base) ? base.columns()
                                              : base.columns() / base.shape[1];
-    return std::make_unique<Scale>(read_numbers(source, tensor_), run);
+    std::vector<double> sum(count_);
+    for (const Term& term : terms_) {
+      const std::vector<double> numbers = read_numbers(source, term.tensor);
+      for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += term.weight * numbers[i];
+    }
+    return std::make_unique<Scale>(std::move(sum), run);
   }
+
+  bool like(const ScaleChange& other) const {
+    return count_ == other.count_ && side_ == other.side_ && dims_ == other.dims_;
+  }
+  // The same with other terms.
+  std::shared_ptr<const Change> of(std::vector<Term> terms) const {
+    return std::make_shared<ScaleChange>(std::move(terms), count_, side_, dims_);
+  }
+  const std::vector<Term>& terms() const { return terms_; }
 
  private:
   bool by_row(const BaseTensor& base) const { return (side_ == Side::Outputs) != base.transposed; }
 
-  std::size_t tensor_;
+  std::vector<Term> terms_;
   std::uint64_t count_;
   Side side_;
   std::size_t dims_;
@@ -110,7 +135,8 @@ Side side_of(const FamilyModule& module, std::size_t factors) {
 void fold(FamilyModule& module) {
   const std::size_t factors = module.need("ia3_l");
   const Side side = side_of(module, factors);
-  const auto change = std::make_shared<ScaleChange>(factors, module.info(factors).elements, side,
+  const auto change = std::make_shared<ScaleChange>(std::vector<ScaleChange::Term>{{factors, 1.0}},
+                                                    module.info(factors).elements, side,
                                                     module.shape(factors).size());
   module.add(UpdateKind::Map, change);
   if (side == Side::Inputs) return;
@@ -132,4 +158,18 @@ const RegisterFamily registered({.type = "IA3",
                                  .fold = fold});
 
 }  // namespace
+
+std::shared_ptr<const Change> sum_of_scales(std::span<const WeightedScale> scales) {
+  const auto& first = dynamic_cast<const ScaleChange&>(*scales.front().change);
+  std::vector<ScaleChange::Term> terms;
+  for (const WeightedScale& scale : scales) {
+    const auto& change = dynamic_cast<const ScaleChange&>(*scale.change);
+    if (!change.like(first)) return nullptr;
+    for (const auto& [tensor, weight] : change.terms()) {
+      terms.push_back({scale.offset + tensor, scale.weight * weight});
+    }
+  }
+  return first.of(std::move(terms));
+}
+
 }  // namespace thorns

@@ -482,8 +482,10 @@ std::string to_json(const KeyReport& report) {
                    {"adapter_shares", list_of(report.adapter_shares, share_fields)}});
 }
 
-std::string to_json(const std::vector<MethodInfo>& methods) {
-  return document("thorns/methods/1", {{"methods", list_of(methods, method_fields)}});
+std::string to_json(const std::vector<MethodInfo>& methods,
+                    const std::vector<MethodInfo>& combinations) {
+  return document("thorns/methods/1", {{"methods", list_of(methods, method_fields)},
+                                       {"combinations", list_of(combinations, method_fields)}});
 }
 
 std::string to_json(const PlanReport& report) {

@@ -51,10 +51,10 @@ TEST(ApiJson, KeyAndMethodsKeepTheirOrder) {
 
   const std::vector<MethodInfo> list = {
       {"slerp", "s", "r", "2", {{"t", "number", "0.5", "0 to 1", "h"}}}};
-  const Json methods = read(to_json(list));
+  const Json methods = read(to_json(list, {}));
   EXPECT_EQ(methods["schema"], "thorns/methods/1");
   EXPECT_EQ(methods["methods"][0]["parameters"][0]["default_value"], "0.5");
-  EXPECT_TRUE(read(to_json(std::vector<MethodInfo>{}))["methods"].empty());
+  EXPECT_TRUE(read(to_json(std::vector<MethodInfo>{}, list))["methods"].empty());
 }
 
 TEST(ApiJson, PlanHoldsEveryField) {

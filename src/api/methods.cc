@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "method/combination.h"
 #include "method/method.h"
 #include "thorns/thorns.h"
 
@@ -47,6 +48,37 @@ MethodParameter describe(const Parameter& parameter) {
           .help = parameter.help};
 }
 
+MethodParameter describe(CombinationParameter parameter) {
+  switch (parameter) {
+    case CombinationParameter::Density:
+      return {.name = name_of(parameter),
+              .type = "number",
+              .default_value = {},
+              .range = "more than 0, at most 1",
+              .help = "part of the elements that is kept; it must be given"};
+    case CombinationParameter::MajoritySignMethod:
+      return {
+          .name = name_of(parameter),
+          .type = "word",
+          .default_value = "total",
+          .range = "total or frequency",
+          .help = "how the sign of an element is elected: by the sum of all, or by their number"};
+    case CombinationParameter::Seed:
+      return {.name = name_of(parameter),
+              .type = "number",
+              .default_value = "0",
+              .range = "whole, at least 0",
+              .help = "where the random choice of elements begins"};
+    case CombinationParameter::SvdRank:
+      return {.name = name_of(parameter),
+              .type = "number",
+              .default_value = {},
+              .range = "whole, at least 1",
+              .help = "rank of the result; without it, the largest rank of the adapters"};
+  }
+  return {};
+}
+
 }  // namespace
 
 std::vector<MethodInfo> methods() {
@@ -58,6 +90,22 @@ std::vector<MethodInfo> methods() {
                     .models = models_text(*method),
                     .parameters = {}};
     for (const Parameter& parameter : method->parameters()) {
+      info.parameters.push_back(describe(parameter));
+    }
+    list.push_back(std::move(info));
+  }
+  return list;
+}
+
+std::vector<MethodInfo> combinations() {
+  std::vector<MethodInfo> list;
+  for (const CombinationRule& rule : combination_rules()) {
+    MethodInfo info{.name = std::string(rule.name),
+                    .summary = std::string(rule.summary),
+                    .reference = std::string(rule.reference()),
+                    .models = "2 or more",
+                    .parameters = {}};
+    for (const CombinationParameter parameter : rule.parameters()) {
       info.parameters.push_back(describe(parameter));
     }
     list.push_back(std::move(info));

@@ -698,11 +698,12 @@ const std::vector<Verb>& verbs() {
         "    thorns key --draw \"({({A+B}[L])+C}{D})\"\n"},
        key_parser},
       {"methods",
-       {"methods [NAME]", "the merge methods, their parameters and sources",
-        "List the merge methods, or explain one: its parameters with defaults and ranges, and the "
-        "publication or program that it comes from.",
+       {"methods [NAME]", "the merge methods and combinations of adapters",
+        "List the merge methods and the ways to make one adapter of several, or explain one: its "
+        "parameters with defaults and ranges, and the publication or program that it comes from.",
         "  thorns methods\n"
-        "  thorns methods slerp\n"},
+        "  thorns methods slerp\n"
+        "  thorns methods ties\n"},
        methods_parser},
       {"completion",
        {"completion bash|zsh|fish", "print a shell completion script",

@@ -3,6 +3,8 @@
 // behind.
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "cli/verbs.h"
 
 namespace thorns::cli {
@@ -31,6 +33,9 @@ std::vector<std::string> argument_choices(const VerbSketch& verb) {
   std::vector<std::string> names;
   if (verb.name == "methods") {
     for (const MethodInfo& method : methods()) names.push_back(method.name);
+    for (const MethodInfo& combination : combinations()) names.push_back(combination.name);
+    std::sort(names.begin(), names.end());
+    names.erase(std::unique(names.begin(), names.end()), names.end());
   }
   return names;
 }

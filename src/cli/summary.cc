@@ -341,18 +341,28 @@ std::string key_text(const KeyReport& report, std::size_t width) {
   return text;
 }
 
-std::string methods_text(const std::vector<MethodInfo>& methods, std::size_t width) {
+std::string methods_text(const std::vector<MethodInfo>& methods,
+                         const std::vector<MethodInfo>& combinations, std::size_t width) {
   std::vector<std::vector<std::string>> rows = {{"method", "models", ""}};
   for (const MethodInfo& method : methods) {
     rows.push_back({method.name, method.models, method.summary});
   }
-  return table(rows, {false, false, false}, width, 0) +
+  std::vector<std::vector<std::string>> combined = {{"of adapters", ""}};
+  for (const MethodInfo& combination : combinations) {
+    combined.push_back({combination.name, combination.summary});
+  }
+  return table(rows, {false, false, false}, width, 0) + "\n" +
+         wrap(
+             "Several adapters can be made one before they are folded, as in "
+             "\"A[L+K; ties, density=0.5]\":",
+             width, 0) +
+         "\n" + table(combined, {false, false}, width, 0) +
          "\n`thorns methods NAME` explains one with its parameters.\n";
 }
 
-std::string method_text(const MethodInfo& method, std::size_t width) {
+std::string method_text(const MethodInfo& method, bool combination, std::size_t width) {
   std::string text = method.name + "\n" + wrap(method.summary, width, 2) + "\n";
-  text += fact("models", method.models, width);
+  text += fact(combination ? "adapters" : "models", method.models, width);
   text += fact("source", method.reference, width);
   if (!method.parameters.empty()) text += "\nParameters\n";
   for (const MethodParameter& parameter : method.parameters) {

@@ -20,8 +20,10 @@ std::string merge_text(const MergeSummary& summary, std::size_t width, bool verb
 std::string key_text(const KeyReport& report, std::size_t width);
 
 // A line a method.
-std::string methods_text(const std::vector<MethodInfo>& methods, std::size_t width);
+std::string methods_text(const std::vector<MethodInfo>& methods,
+                         const std::vector<MethodInfo>& combinations, std::size_t width);
 // One method with its parameters.
-std::string method_text(const MethodInfo& method, std::size_t width);
+// `combination`: of adapters.
+std::string method_text(const MethodInfo& method, bool combination, std::size_t width);
 
 }  // namespace thorns::cli

@@ -229,9 +229,10 @@ TEST(CliSummary, MethodsAreListedAndExplained) {
        "2",
        {{"t", "number", "0.5", "0 to 1", "position between the two"},
         {"x", "number", "", "any number", "derived"}}}};
-  expect_all(methods_text(list, 80),
-             {"linear  1 or more  weighted sum\n", "slerp   2          spherical", "NAME"});
-  EXPECT_EQ(method_text(list[1], 80),
+  expect_all(methods_text(list, {{"cat", "exact sum", "PEFT", "2 or more", {}}}, 80),
+             {"linear  1 or more  weighted sum\n", "slerp   2          spherical", "NAME",
+              "cat          exact sum\n"});
+  EXPECT_EQ(method_text(list[1], false, 80),
             "slerp\n  spherical interpolation\n\nmodels    2\nsource    Shoemake 1985\n\n"
             "Parameters\n  t: number, 0 to 1, default 0.5\n      position between the two\n"
             "  x: number, any number\n      derived\n");

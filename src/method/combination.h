@@ -6,6 +6,7 @@
 #include <optional>
 #include <span>
 #include <string_view>
+#include <vector>
 
 namespace thorns {
 
@@ -17,14 +18,20 @@ enum class CombinedPart {
   Products,  // the products are summed and cut to a rank by their singular values
 };
 
+enum class CombinationParameter { Density, MajoritySignMethod, Seed, SvdRank };
+const char* name_of(CombinationParameter parameter);  // as in a key
+
 struct CombinationRule {
   std::string_view name;
+  std::string_view summary;  // one line
   CombinedPart part = CombinedPart::Factors;
   Pruning pruning = Pruning::None;
   bool elects_signs = false;  // TIES (Yadav et al. 2023)
 
   bool prunes() const { return pruning != Pruning::None; }
   bool cuts_rank() const { return part == CombinedPart::Products; }
+  std::string_view reference() const;  // paper or program, year
+  std::vector<CombinationParameter> parameters() const;
 };
 
 // All of them, by name.

@@ -21,13 +21,11 @@ std::string rules_text() {
   return list_text(names, names.size());
 }
 
-// PEFT's names, and `seed`.
 std::vector<std::string> parameters_of(const CombinationRule& rule) {
   std::vector<std::string> names;
-  if (rule.prunes()) names.emplace_back("density");
-  if (rule.elects_signs) names.emplace_back("majority_sign_method");
-  if (rule.pruning == Pruning::Random) names.emplace_back("seed");
-  if (rule.cuts_rank()) names.emplace_back("svd_rank");
+  for (const CombinationParameter parameter : rule.parameters()) {
+    names.emplace_back(name_of(parameter));
+  }
   return names;
 }
 

@@ -163,13 +163,23 @@ class Methods(support.CliTest):
         self.assertIn("linear", result.out)
         document = self.run_thorns("methods", "--json").json()
         self.assertEqual(document["schema"], "thorns/methods/1")
-        for method in document["methods"]:
-            text = self.run_thorns("methods", method["name"]).out
-            self.assertTrue(text.startswith(method["name"] + "\n"))
-            for parameter in method["parameters"]:
-                self.assertIn("  %s: " % parameter["name"], text)
-            one = self.run_thorns("methods", method["name"], "--json").json()
-            self.assertEqual(one["methods"], [method])
+        names = [combination["name"] for combination in document["combinations"]]
+        self.assertIn("ties_svd", names)
+        for kind in ("methods", "combinations"):
+            for method in document[kind]:
+                self.assertIn(method["name"] + " ", result.out)
+                text = self.run_thorns("methods", method["name"]).out
+                self.assertTrue(text.startswith(method["name"] + "\n"))
+                self.assertIn(method["summary"][:40], text)
+                for parameter in method["parameters"]:
+                    self.assertIn("  %s: " % parameter["name"], text)
+                one = self.run_thorns("methods", method["name"], "--json").json()
+                self.assertEqual(one[kind], [method])
+
+    def test_one_name_for_both(self):
+        text = self.run_thorns("methods", "linear").out
+        self.assertIn("models    1 or more\n", text)
+        self.assertIn("adapters    2 or more\n", text)
 
 
 class Completion(support.CliTest):
@@ -191,6 +201,7 @@ class Completion(support.CliTest):
             self.complete("merge", "--dtype", ""), ["float32", "float16", "bfloat16"]
         )
         self.assertEqual(self.complete("methods", "sle"), ["slerp"])
+        self.assertEqual(self.complete("methods", "tie"), ["ties", "ties_svd"])
         self.assertEqual(self.complete("merge", "-o", ""), [])
 
 
