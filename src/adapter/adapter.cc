@@ -18,8 +18,7 @@
 namespace thorns {
 namespace {
 
-constexpr std::size_t kMostNamed = 12;    // names spelled out in a message
-constexpr std::size_t kCompared = 16384;  // elements compared at a time
+constexpr std::size_t kMostNamed = 12;  // names spelled out in a message
 
 class OpenAdapter final : public Adapter {
  public:
@@ -131,23 +130,6 @@ class Opener {
     }
   }
 
-  bool same_elements(std::size_t one, std::size_t other) const {
-    const TensorInfo& info = tensor(one);
-    if (info.dtype != tensor(other).dtype || info.shape != tensor(other).shape) return false;
-    const std::size_t size = size_of(info.dtype);
-    std::vector<std::byte> a(std::min<std::uint64_t>(kCompared, info.elements) * size);
-    std::vector<std::byte> b(a.size());
-    for (std::uint64_t first = 0; first < info.elements; first += kCompared) {
-      const std::size_t bytes = std::min<std::uint64_t>(kCompared, info.elements - first) * size;
-      opening_.source->read(one, first, std::span(a).first(bytes));
-      opening_.source->read(other, first, std::span(b).first(bytes));
-      if (!std::equal(a.begin(), a.begin() + static_cast<std::ptrdiff_t>(bytes), b.begin())) {
-        return false;
-      }
-    }
-    return true;
-  }
-
   // What belongs to another family is foreign.
   void check_family(AdapterKey& key) const {
     if (key.role != AdapterKey::Role::Family) return;
@@ -171,12 +153,15 @@ class Opener {
       case AdapterKey::Role::Tensor: {
         const auto [slot, added] = modules_[key.module].replaced.try_emplace(key.parameter, index);
         // PEFT saves the biases of modules_to_save twice where it saves all biases.
-        if (!added && !same_elements(slot->second, index)) refuse_twice(slot->second, index);
+        if (!added && !opening_.source->same_elements(slot->second, index)) {
+          refuse_twice(slot->second, index);
+        }
         return;
       }
       case AdapterKey::Role::Copy:
         ++copies_;
         return;
+      case AdapterKey::Role::Training:
       case AdapterKey::Role::Foreign:
         return;
     }

@@ -17,13 +17,15 @@ constexpr const char* kActsOnActivations =
     "it acts on activations or virtual tokens, not on weights, so it cannot be folded";
 constexpr const char* kNeedsTheBase =
     "it needs a decomposition of its base that the adapter does not hold";
+constexpr const char* kMixesRows =
+    "it makes each output of several outputs of its base, and rows of a weight are not mixed";
 
 // peft_type values with a reason of their own.
 struct TypeReason {
   std::string_view type;
   const char* reason;
 };
-constexpr std::array<TypeReason, 13> kTypeReasons = {{
+constexpr std::array<TypeReason, 18> kTypeReasons = {{
     {"XLORA",
      "its gates depend on the input, so no fixed weight exists; its member LoRAs can be folded"},
     {"POLY", "its routing depends on the task, so no fixed weight exists"},
@@ -38,6 +40,11 @@ constexpr std::array<TypeReason, 13> kTypeReasons = {{
     {"OSF", kNeedsTheBase},
     {"FROD", kNeedsTheBase},
     {"ADAMSS", kNeedsTheBase},
+    {"PSOFT", kNeedsTheBase},
+    {"ROAD", kMixesRows},
+    {"DEFT", kMixesRows},
+    {"GLORA", "its biases depend on the weights of its base"},
+    {"PEANUT", "its update is no linear function of its base"},
 }};
 
 // Options of the LoRA family that change the formula. Set means: neither absent, null, false nor
@@ -46,11 +53,10 @@ struct OptionReason {
   const char* field;
   const char* reason;
 };
-constexpr std::array<OptionReason, 6> kOptionReasons = {{
+constexpr std::array<OptionReason, 5> kOptionReasons = {{
     {"alora_invocation_tokens", "an activated LoRA acts only behind its invocation text"},
     {"arrow_config", "Arrow routes by the input, so no fixed weight exists"},
     {"use_qalora", "QALoRA's factors act on pooled inputs of a quantised base"},
-    {"use_bdlora", "BD-LoRA stores blocks of a block-diagonal factor, which are not folded"},
     {"kasa_config",
      "KaSA cuts the smallest singular values off its base, so its factors belong to other weights"},
     {"megatron_config", "Megatron's layers are split between ranks"},

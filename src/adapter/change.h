@@ -25,6 +25,7 @@ struct BaseTensor {
   // The most inputs and outputs of any weight that the same adapter changes; 0 until resolved.
   std::uint64_t most_in = 0;
   std::uint64_t most_out = 0;
+  Dtype dtype = Dtype::F32;  // in which it is stored, or was before it was quantised
 
   std::uint64_t elements() const;
   std::uint64_t rows() const { return shape.size() < 2 ? 1 : shape[0]; }

@@ -22,12 +22,11 @@ struct ForeignMark {
   std::string_view beginning;
   const char* what;
 };
-constexpr std::array<ForeignMark, 35> kForeign = {{
+constexpr std::array<ForeignMark, 34> kForeign = {{
     {"dora_scale", "DoRA"},
     {"lora_diag", "KaSA"},
     {"lora_up", "LoRA in the layout of Kohya or diffusers"},
     {"lora_down", "LoRA in the layout of Kohya or diffusers"},
-    {"lora_mid", "LoRA in the layout of Kohya or diffusers"},
     {"lora_a", "LoRA in the layout of MLX"},
     {"lora_b", "LoRA in the layout of MLX"},
     {"hada_", "LoHa"},
@@ -99,6 +98,11 @@ void remove_wrappers(Parts& parts) {
 
 bool is_parameter(std::string_view part) { return part == "weight" || part == "bias"; }
 
+// What variants of LoRA keep for training: the noise of MonteCLoRA, the projections of VeLoRA.
+bool is_for_training(std::string_view part) {
+  return part == "lora_monteclora_sampler" || part == "lora_velora_embed";
+}
+
 AdapterKey foreign(std::string what) {
   AdapterKey key;
   key.role = AdapterKey::Role::Foreign;
@@ -156,6 +160,11 @@ AdapterKey parse_adapter_key(const std::string& name) {
   if (std::find(parts.begin(), parts.end(), "original_module") != parts.end()) {
     AdapterKey key;
     key.role = AdapterKey::Role::Copy;
+    return key;
+  }
+  if (std::any_of(parts.begin(), parts.end(), is_for_training)) {
+    AdapterKey key;
+    key.role = AdapterKey::Role::Training;
     return key;
   }
   if (const char* what = foreign_mark(parts)) return foreign(what);

@@ -13,10 +13,11 @@ inline constexpr std::string_view kNested = "base_layer.";
 
 struct AdapterKey {
   enum class Role {
-    Family,   // a tensor of a family of adapters: `tensor` says which
-    Tensor,   // a parameter of the model itself: replaces it
-    Copy,     // original_module: an untouched copy, to be passed over
-    Foreign,  // of an adapter type that is not read
+    Family,    // a tensor of a family of adapters: `tensor` says which
+    Tensor,    // a parameter of the model itself: replaces it
+    Copy,      // original_module: an untouched copy, to be passed over
+    Training,  // what training alone needs, to be passed over
+    Foreign,   // of an adapter type that is not read
   };
   Role role = Role::Tensor;
   std::string module;     // "model.layers.0.self_attn.q_proj"; wrappers' names removed. Empty for

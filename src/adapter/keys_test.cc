@@ -73,6 +73,8 @@ TEST(AdapterKeys, EverySpellingIsRead) {
        "m.experts"},
       {"base_model.model.m.experts.base_layer.base_layer.lora_B.default.weight", Role::Family,
        "base_layer.base_layer.lora_B", "m.experts", "default"},
+      {"base_model.model.m.q.lora_monteclora_sampler.std_prior", Role::Training, "", ""},
+      {"base_model.model.m.q.lora_velora_embed.default", Role::Training, "", ""},
       // Replaced parameters.
       {"base_model.model.lm_head.weight", Role::Tensor, "weight", "lm_head"},
       {"base_model.model.lm_head.modules_to_save.default.weight", Role::Tensor, "weight", "lm_head",
@@ -116,7 +118,8 @@ TEST(AdapterKeys, OtherTypesAreRecognised) {
       {"lora_A.weight", "LoRA without a module"},
       {"m.q.vera_C", "VeRA"},
       {"m.q.hada_w3_a", "LoHa"},
-      {"m.q.c3a_kernel", "C3A"},
+      {"m.q.c3a_other", "C3A"},
+      {"m.q.waveft_spectrum", "WaveFT"},
       {"prompt_embeddings", "prompt-learning"},
   };
   for (const auto& [name, what] : cases) {

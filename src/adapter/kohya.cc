@@ -1,6 +1,7 @@
 // LoRA files that keep alpha inside: Kohya's trainer, LyCORIS, ComfyUI, diffusers.
 //
 //   MODULE.lora_down.weight, .lora_up.weight, .alpha    W + alpha / rank * up * down
+//   MODULE.lora_mid.weight                              a core between the two (tucker.h)
 //   MODULE.diff, .diff_b                                W + diff, bias + diff_b
 //
 // MODULE is a path with underscores for dots behind a tag for the model ("lora_te_"), or a path.
@@ -61,15 +62,15 @@ constexpr std::array<Ending, 36> kEndings = {{
     {".lokr_w2_b", Kind::Lokr, "lokr_w2_b", false},
     {".lokr_t2", Kind::Lokr, "lokr_t2", false},
     {".alpha", Kind::Lora, "", false},
-    {".lora_mid.weight", Kind::Other, "LoRA with a Tucker core (lora_mid)", false},
+    {".lora_mid.weight", Kind::Lora, "lora_mid.weight"},
     {".diff", Kind::Lora, kDifference},
     {".diff_b", Kind::Lora, kBiasDifference},
     {".w_norm", Kind::Lora, kDifference},
     {".b_norm", Kind::Lora, kBiasDifference},
     {".set_weight", Kind::Other, "whole weights (set_weight)", false},
     {".reshape_weight", Kind::Other, "weights of another shape (reshape_weight)", false},
-    {".oft_blocks", Kind::Other, "OFT of LyCORIS (oft_blocks)", false},
-    {".oft_diag", Kind::Other, "OFT of LyCORIS (oft_diag)", false},
+    {".oft_blocks", Kind::Other, "rotations of outputs (LyCORIS's OFT, oft_blocks)", false},
+    {".oft_diag", Kind::Other, "rotations of outputs (LyCORIS's OFT, oft_diag)", false},
 }};
 
 const Ending* ending_of(std::string_view name) {

@@ -6,12 +6,14 @@
 #include <cmath>
 #include <utility>
 
+#include "adapter/bdlora.h"
 #include "adapter/dora.h"
 #include "adapter/experts.h"
 #include "adapter/family.h"
 #include "adapter/foreign.h"
 #include "adapter/keys.h"
 #include "adapter/trainable_tokens.h"
+#include "adapter/tucker.h"
 #include "base/text.h"
 
 namespace thorns {
@@ -25,17 +27,23 @@ bool is_rslora(const ConfigFields& config) { return config.flag("use_rslora"); }
 
 // The product of the factors `mark`A and `mark`B, as an update of the weight.
 Update low_rank(FamilyModule& module, const std::string& mark, bool embedding) {
-  const auto [first, second] = module.need_factors(mark, embedding);
-  const std::uint64_t rank = module.rank(module.shape(first)[0]);
-  const auto divisor = static_cast<double>(rank);
   Update update;
   update.kind = UpdateKind::LowRank;
   update.parameter = "weight";
+  if (const auto blocks = embedding ? nullptr : block_diagonal_product(module)) {
+    update.change = blocks;
+    update.first = module.need(mark + "A");
+    update.second = module.need(mark + "B");
+  } else {
+    const FamilyModule::Factors factors = module.need_factors(mark, embedding);
+    update.first = factors.a;
+    update.second = factors.b;
+    if (!embedding && module.has(kCore)) update.change = core_product(module, factors);
+  }
+  update.rank = module.rank(module.shape(update.first)[0]);
+  const auto divisor = static_cast<double>(update.rank);
   update.scale =
       module.alpha("lora_alpha") / (is_rslora(module.config()) ? std::sqrt(divisor) : divisor);
-  update.rank = rank;
-  update.first = first;
-  update.second = second;
   update.embedding = embedding;
   return update;
 }
@@ -225,14 +233,16 @@ const RegisterFamily registered(
      .layers = "linear, Conv1D, embedding, convolution in 1, 2 and 3 "
                "dimensions, multi-head attention, parameters of experts",
      .tensors = {"lora_A", "lora_B", "lora_B.bias", "lora_embedding_A", "lora_embedding_B",
-                 kMagnitude, kDifference, kBiasDifference},
+                 kMagnitude, kCore, kDifference, kBiasDifference},
      .borrowed = {kTrainedTokens},
      .fold = fold,
      .variants = {{"DoRA", "Liu et al. 2024",
                    "V = W + alpha / r · B·A; W' = m / ‖V‖ · V, output by "
                    "output",
                    is_dora},
-                  {"rsLoRA", "Kalajdzievski 2023", "W + alpha / √r · B·A", is_rslora}}});
+                  {"rsLoRA", "Kalajdzievski 2023", "W + alpha / √r · B·A", is_rslora},
+                  {"BD-LoRA", "Wang et al. 2025",
+                   "W + alpha / r · B·A, one of the two block-diagonal", is_bdlora}}});
 
 }  // namespace
 }  // namespace thorns

@@ -277,6 +277,7 @@ class Resolver {
       }
     }
     ResolvedUpdate resolved{&update, std::move(name), {tensor.shape, false}};
+    resolved.base.dtype = tensor.nominal.value_or(tensor.dtype);
     const std::string wrong = judge(update, tensor, resolved.base.transposed);
     if (wrong.empty()) {
       attempt.resolved.push_back(std::move(resolved));

@@ -1,5 +1,7 @@
 // VeRA (Kopiczko et al. 2024): W + diag(lambda_b) B diag(lambda_d) A. A and B are random matrices
-// that all layers share; of each a layer takes as many columns and rows as it has.
+// that all layers share; of each a layer takes as many columns and rows as it has. PVeRA (Fillioux
+// et al. 2025) has A and lambda_d twice, for the means and the variances of what it draws; a merge
+// takes the means, which come first.
 #include <fmt/format.h>
 
 #include <cmath>
@@ -12,6 +14,7 @@
 #include "adapter/numbers.h"
 #include "adapter/product.h"
 #include "base/text.h"
+#include "kernel/reference.h"
 
 namespace thorns {
 namespace {
@@ -44,6 +47,11 @@ class Projections {
   std::mt19937 random_;
 };
 
+void round_numbers(Dtype dtype, std::span<float> numbers) {
+  if (dtype != Dtype::F16 && dtype != Dtype::BF16) return;
+  for (float& number : numbers) number = static_cast<float>(reference::round_to(dtype, number));
+}
+
 class VeraProduct final : public ProductChange {
  public:
   struct Tensors {
@@ -55,8 +63,9 @@ class VeraProduct final : public ProductChange {
     };
     std::optional<Shared> shared;  // not stored: drawn from the seed
   };
-  VeraProduct(const FamilyModule& module, const Tensors& tensors, std::uint64_t seed)
-      : ProductChange(module.info(tensors.lambda_d).elements),
+  VeraProduct(const FamilyModule& module, const Tensors& tensors, std::uint64_t rank,
+              std::uint64_t seed)
+      : ProductChange(rank),
         tensors_(tensors),
         seed_(seed),
         out_(module.info(tensors.lambda_b).elements) {
@@ -92,6 +101,8 @@ class VeraProduct final : public ProductChange {
       Projections drawn(seed_);
       drawn.draw(rank(), base.most_in, in, a);
       drawn.draw(base.most_out, rank(), rank(), b);
+      // PEFT keeps them in the type of the layers.
+      for (const std::span<float> factor : {a, b}) round_numbers(base.dtype, factor);
     }
     const std::vector<double> lambda_d = read_numbers(source, tensors_.lambda_d);
     const std::vector<double> lambda_b = read_numbers(source, tensors_.lambda_b);
@@ -105,13 +116,15 @@ class VeraProduct final : public ProductChange {
   std::uint64_t most_in_ = std::numeric_limits<std::uint64_t>::max();
 };
 
-void check_shared(const FamilyModule& module, const VeraProduct::Tensors& all) {
+void check_shared(const FamilyModule& module, const VeraProduct::Tensors& all, std::uint64_t rank) {
   module.check_matrix(all.shared->a);
   module.check_matrix(all.shared->b);
   const std::vector<std::uint64_t>& a = module.shape(all.shared->a);
   const std::vector<std::uint64_t>& b = module.shape(all.shared->b);
-  const std::uint64_t rank = module.info(all.lambda_d).elements;
-  if (a[0] == rank && b[1] == rank && b[0] >= module.info(all.lambda_b).elements) return;
+  if (a[0] == module.info(all.lambda_d).elements && b[1] == rank &&
+      b[0] >= module.info(all.lambda_b).elements) {
+    return;
+  }
   module.refuse(
       ErrorCode::Corrupt,
       fmt::format("has a vera_A of shape {} and a vera_B of {}, which are too small or of "
@@ -121,26 +134,35 @@ void check_shared(const FamilyModule& module, const VeraProduct::Tensors& all) {
       all.lambda_d);
 }
 
-void fold(FamilyModule& module) {
-  VeraProduct::Tensors all = {module.need("vera_lambda_d"), module.need("vera_lambda_b"), {}};
+// `mark`: of the names; `parts`: how often A and lambda_d are there.
+void fold_as(FamilyModule& module, const std::string& mark, std::uint64_t parts, bool redrawn) {
+  VeraProduct::Tensors all = {module.need(mark + "lambda_d"), module.need(mark + "lambda_b"), {}};
   for (const std::size_t lambda : {all.lambda_d, all.lambda_b}) {
-    if (module.shape(lambda).size() == 1 && module.info(lambda).elements > 0) continue;
+    const std::uint64_t divisor = lambda == all.lambda_d ? parts : 1;
+    if (module.shape(lambda).size() == 1 && module.info(lambda).elements > 0 &&
+        module.info(lambda).elements % divisor == 0) {
+      continue;
+    }
     module.refuse(ErrorCode::Corrupt,
                   fmt::format("has a vector of shape {}: `{}`", shape_text(module.shape(lambda)),
                               module.info(lambda).name),
                   lambda);
   }
-  if (module.has_shared("vera_A") || module.has_shared("vera_B")) {
-    all.shared = {module.need_shared("vera_A"), module.need_shared("vera_B")};
-    check_shared(module, all);
+  const std::uint64_t rank = module.info(all.lambda_d).elements / parts;
+  if (!redrawn || module.has_shared(mark + "A") || module.has_shared(mark + "B")) {
+    all.shared = {module.need_shared(mark + "A"), module.need_shared(mark + "B")};
+    check_shared(module, all, rank);
   } else {
     module.warn(
         "its projections were not saved; they are drawn again from projection_prng_key, and are "
         "those of training where PyTorch drew them on a CPU with fused multiply-add");
   }
   const std::uint64_t seed = module.config().seed("projection_prng_key");
-  module.add(UpdateKind::LowRank, std::make_shared<VeraProduct>(module, all, seed));
+  module.add(UpdateKind::LowRank, std::make_shared<VeraProduct>(module, all, rank, seed));
 }
+
+void fold(FamilyModule& module) { fold_as(module, "vera_", 1, true); }
+void fold_pvera(FamilyModule& module) { fold_as(module, "pvera_", 2, false); }
 
 const RegisterFamily registered(
     {.type = "VERA",
@@ -152,6 +174,15 @@ const RegisterFamily registered(
      .tensors = {"vera_lambda_b", "vera_lambda_d"},
      .shared = {"vera_A", "vera_B"},
      .fold = fold});
+
+const RegisterFamily registered_pvera({.type = "PVERA",
+                                       .name = "PVeRA",
+                                       .reference = "Fillioux et al. 2025",
+                                       .update = "as VeRA, with the means of λ_d and A",
+                                       .layers = "linear, Conv1D",
+                                       .tensors = {"pvera_lambda_b", "pvera_lambda_d"},
+                                       .shared = {"pvera_A", "pvera_B"},
+                                       .fold = fold_pvera});
 
 }  // namespace
 }  // namespace thorns

@@ -74,6 +74,8 @@ class TensorSource {
 
   // Index into tensors(), or nullopt.
   std::optional<std::size_t> find(std::string_view name) const;
+  // Whether two of its tensors are of one type and shape, and hold the same bytes.
+  bool same_elements(std::size_t one, std::size_t other) const;
 };
 
 }  // namespace thorns

@@ -11,11 +11,6 @@
 namespace thorns {
 namespace {
 
-// A tensor of modules_to_save, of as many rows as the model's: the head stays what it was.
-bool is_apart(const ResolvedUpdate& resolved, const TensorInfo& embedding) {
-  return resolved.update->saved_module && resolved.base.shape == embedding.shape;
-}
-
 bool replaces(const FoldUpdates& updates, const std::string& tensor) {
   const auto [begin, end] = updates.equal_range(tensor);
   return std::any_of(begin, end, [](const auto& entry) {
@@ -180,7 +175,7 @@ class Builder {
     if (!model) return std::nullopt;
     const std::size_t base = *model;
     const FoldUpdates& updates = shop_.folds.at(index);
-    std::vector<const ResolvedUpdate*> all = shared_updates(fold.model, updates);
+    std::vector<const ResolvedUpdate*> all = shared_updates(index, fold.model, updates);
     const auto [begin, end] = updates.equal_range(program_.tensor);
     for (auto at = begin; at != end; ++at) all.push_back(&at->second);
     // A weight scales what the adapter changes: a sum's terms at once, anything else by going that
@@ -201,19 +196,19 @@ class Builder {
   // What is folded into the embedding that is the head at hand in all models below changes both.
   // Where the fold parts the two, the head keeps what the model has, or becomes the larger one that
   // the adapter was trained on.
-  std::vector<const ResolvedUpdate*> shared_updates(std::size_t node,
+  std::vector<const ResolvedUpdate*> shared_updates(std::size_t index, std::size_t model,
                                                     const FoldUpdates& updates) const {
     std::vector<const ResolvedUpdate*> shared;
-    const LeafView* const view = sharing_view(node);
+    const LeafView* const view = sharing_view(model);
     if (view == nullptr) return shared;
-    const bool parted = part_head(updates, *view);
+    const bool parted = shop_.parting.contains(index);
     const bool replaced = replaces(updates, program_.tensor);
     const auto [begin, end] = updates.equal_range(*view->embedding);
     for (auto at = begin; at != end; ++at) {
       const ResolvedUpdate& resolved = at->second;
-      const bool base = resolved.update->kind == UpdateKind::Replace &&
-                        !is_apart(resolved, view->tensor(*view->embedding));
-      if (base ? !replaced : !parted) shared.push_back(&resolved);
+      const bool larger = resolved.update->kind == UpdateKind::Replace && !replaced &&
+                          !is_apart(resolved, view->tensor(*view->embedding));
+      if (larger || !parted) shared.push_back(&resolved);
     }
     return shared;
   }
@@ -223,8 +218,7 @@ class Builder {
   const LeafView* sharing_view(std::size_t node) const {
     if (program_.tensor != kOutputHead) return nullptr;
     if (const auto* below = std::get_if<FoldNode>(&recipe_.nodes[node].node)) {
-      const LeafView* const view = sharing_view(below->model);
-      return view != nullptr && part_head(shop_.folds.at(node), *view) ? nullptr : view;
+      return shop_.parting.contains(node) ? nullptr : sharing_view(below->model);
     }
     const LeafView* shared = nullptr;
     for (const std::size_t leaf : leaves_below(recipe_, node)) {
@@ -631,12 +625,8 @@ void collect_leaves(const Recipe& recipe, std::size_t node, std::set<std::size_t
 
 }  // namespace
 
-bool part_head(const FoldUpdates& updates, const LeafView& view) {
-  if (updates.contains(kOutputHead)) return true;
-  const auto [begin, end] = updates.equal_range(*view.embedding);
-  return std::any_of(begin, end, [&](const auto& entry) {
-    return is_apart(entry.second, view.tensor(*view.embedding));
-  });
+bool is_apart(const ResolvedUpdate& resolved, const TensorInfo& embedding) {
+  return resolved.update->saved_module && resolved.base.shape == embedding.shape;
 }
 
 std::vector<std::size_t> leaves_below(const Recipe& recipe, std::size_t node) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -17,10 +18,6 @@ using FoldUpdates = std::multimap<std::string, ResolvedUpdate>;
 // Leaves below a node, as indices in Recipe::leaves, in order of first mention.
 std::vector<std::size_t> leaves_below(const Recipe& recipe, std::size_t node);
 
-// Whether these updates part the head from the embedding that it is in this leaf: with a word of
-// their own for the head, or by an embedding of modules_to_save, which training kept apart.
-bool part_head(const FoldUpdates& updates, const LeafView& view);
-
 // Everything that programs are made from.
 struct Workshop {
   const Recipe* recipe = nullptr;
@@ -28,9 +25,16 @@ struct Workshop {
   TensorSet set;                                 // of the output
   std::map<std::size_t, const Adapter*> folded;  // what each fold folds, by recipe node
   std::map<std::size_t, FoldUpdates> folds;      // by recipe node
-  std::optional<Dtype> dtype;                    // of all floating outputs
+  // Folds, as recipe nodes, that part a head from the embedding that it is: with a word of their
+  // own for the head, or by an embedding of modules_to_save, which training kept apart.
+  std::set<std::size_t> parting;
+  std::optional<Dtype> dtype;  // of all floating outputs
   VocabularyRule vocabulary = VocabularyRule::Strict;
 };
+
+// A tensor of modules_to_save, of as many rows as the model's `embedding`: training left a head
+// that is tied to that what it was.
+bool is_apart(const ResolvedUpdate& resolved, const TensorInfo& embedding);
 
 // The tensor as the first leaf that has it describes it.
 const TensorInfo& described(const std::vector<LeafView>& views, const std::string& tensor);

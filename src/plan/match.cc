@@ -193,7 +193,7 @@ LeafView view_leaf(const Checkpoint& leaf, const std::string& name, std::vector<
     const auto embedding = find_embedding(view);
     const auto head = view.by_name.find(kOutputHead);
     if (embedding && head != view.by_name.end() &&
-        same_bytes(leaf, view.by_name.at(*embedding), head->second)) {
+        leaf.same_elements(view.by_name.at(*embedding), head->second)) {
       dropped.push_back({kOutputHead, name, "tied to the embedding and equal to it"});
       view.by_name.erase(kOutputHead);
       std::erase_if(view.tensors,

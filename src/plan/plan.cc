@@ -192,6 +192,39 @@ std::vector<TensorInfo> tensors_below(const Recipe& recipe, std::size_t node,
 }
 
 // Resolves every fold against what is below it.
+// Whether an adapter does the same to two tensors, by what it holds for them.
+bool same_updates(const TensorSource& source, const FoldUpdates& updates, const std::string& one,
+                  const std::string& other) {
+  const auto [begin, end] = updates.equal_range(one);
+  const auto [begin_other, end_other] = updates.equal_range(other);
+  return std::equal(begin, end, begin_other, end_other, [&](const auto& a, const auto& b) {
+    const std::vector<std::size_t> left = a.second.update->tensors();
+    const std::vector<std::size_t> right = b.second.update->tensors();
+    return a.second.update->kind == b.second.update->kind &&
+           std::equal(left.begin(), left.end(), right.begin(), right.end(),
+                      [&](std::size_t x, std::size_t y) { return source.same_elements(x, y); });
+  });
+}
+
+// Of a fold into a model whose head is its embedding: what it does to both alike is done once.
+void settle_head(Workshop& workshop, std::size_t fold, const LeafView& view) {
+  FoldUpdates& updates = workshop.folds[fold];
+  const TensorSource& source = workshop.folded.at(fold)->source();
+  if (updates.contains(kOutputHead)) {
+    if (same_updates(source, updates, kOutputHead, *view.embedding)) {
+      updates.erase(kOutputHead);
+    } else {
+      workshop.parting.insert(fold);
+    }
+    return;
+  }
+  const auto [begin, end] = updates.equal_range(*view.embedding);
+  const TensorInfo& embedding = view.tensor(*view.embedding);
+  if (std::any_of(begin, end, [&](const auto& one) { return is_apart(one.second, embedding); })) {
+    workshop.parting.insert(fold);
+  }
+}
+
 void resolve_folds(Plan& plan, const std::vector<LeafView>& views, Workshop& workshop,
                    std::vector<Error>& problems) {
   TokenRows rows(plan.recipe, views, workshop.vocabulary);
@@ -218,6 +251,7 @@ void resolve_folds(Plan& plan, const std::vector<LeafView>& views, Workshop& wor
       for (const ResolvedUpdate& update : resolve(*workshop.folded[i], target)) {
         updates.emplace(update.tensor, update);
       }
+      if (views[leaf].embedding) settle_head(workshop, i, views[leaf]);
     });
     warn_of_resized(plan, *fold, tensors, updates);
     rows.add(&updates);
@@ -239,16 +273,9 @@ void warn_of_lost_changes(Plan& plan, const Workshop& workshop) {
 }
 
 bool folds_into_head(const Workshop& workshop) {
-  const auto parts = [&](std::size_t node, const FoldUpdates& updates) {
-    const std::vector<std::size_t> leaves = leaves_below(*workshop.recipe, node);
-    return std::any_of(leaves.begin(), leaves.end(), [&](std::size_t leaf) {
-      const LeafView& view = (*workshop.views)[leaf];
-      return view.embedding && part_head(updates, view);
-    });
-  };
-  return std::any_of(workshop.folds.begin(), workshop.folds.end(), [&](const auto& fold) {
-    return fold.second.contains(kOutputHead) || parts(fold.first, fold.second);
-  });
+  return !workshop.parting.empty() ||
+         std::any_of(workshop.folds.begin(), workshop.folds.end(),
+                     [](const auto& fold) { return fold.second.contains(kOutputHead); });
 }
 
 // One vocabulary for embedding and head, where an adapter brings rows for one of them alone.

@@ -318,19 +318,23 @@ TEST(Plan, AHeadOfATiedModelThatAnAdapterChangesByItselfChangesByNothingElse) {
   Update head = embedding;
   head.module = "lm_head";
   head.first = 1;
-  const auto values = normal_values(32, 9);
-  std::vector<std::unique_ptr<Adapter>> adapters;
-  adapters.push_back(std::make_unique<MemoryAdapter>(
-      "L", std::vector<Update>{embedding, head},
-      std::vector<MemoryTensor>{tensor("0", Dtype::F16, {8, 4}, values),
-                                tensor("1", Dtype::F16, {8, 4}, values)}));
-  const Planned planned("A[L]", {{model(8, 1, false), config("llama", true)}}, {},
-                        std::move(adapters));
-  ASSERT_EQ(planned.problem(), "");
-  const Program* const program = planned.program("lm_head.weight");
-  ASSERT_NE(program, nullptr);
-  ASSERT_EQ(program->operands.size(), 2U);
-  EXPECT_EQ(program->operands[1].tensor, 1U);
+  for (const bool alike : {false, true}) {
+    std::vector<std::unique_ptr<Adapter>> adapters;
+    adapters.push_back(std::make_unique<MemoryAdapter>(
+        "L", std::vector<Update>{embedding, head},
+        std::vector<MemoryTensor>{
+            tensor("0", Dtype::F16, {8, 4}, normal_values(32, 9)),
+            tensor("1", Dtype::F16, {8, 4}, normal_values(32, alike ? 9 : 10))}));
+    const Planned planned("A[L]", {{model(8, 1, false), config("llama", true)}}, {},
+                          std::move(adapters));
+    ASSERT_EQ(planned.problem(), "");
+    const Program* const program = planned.program("lm_head.weight");
+    EXPECT_EQ(planned.result.plan.tied, alike);
+    ASSERT_EQ(program == nullptr, alike) << "what is done to both alike is done once";
+    if (alike) continue;
+    ASSERT_EQ(program->operands.size(), 2U);
+    EXPECT_EQ(program->operands[1].tensor, 1U);
+  }
 }
 
 TEST(Memory, APlanThatCannotKeepTheCeilingIsRefused) {

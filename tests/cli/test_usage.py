@@ -179,7 +179,7 @@ class Methods(support.CliTest):
     def test_one_name_for_both(self):
         text = self.run_thorns("methods", "linear").out
         self.assertIn("models    1 or more\n", text)
-        self.assertIn("adapters    2 or more\n", text)
+        self.assertIn("adapters  2 or more\n", text)
 
 
 class Completion(support.CliTest):
