@@ -3,13 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <set>
 #include <utility>
 
 #include "adapter/foreign.h"
 #include "base/text.h"
+#include "checkpoint/token_rows.h"
 #include "thorns/error.h"
 
 namespace thorns {
@@ -18,13 +18,6 @@ namespace {
 constexpr std::string_view kA = ".lora_a";
 constexpr std::string_view kB = ".lora_b";
 constexpr std::string_view kMagnitude = ".m";
-constexpr std::array<std::string_view, 4> kEmbeddings = {"embed_tokens", "wte", "word_embeddings",
-                                                         "tok_embeddings"};
-
-bool is_embedding(std::string_view module) {
-  const std::string_view last = module.substr(module.rfind('.') + 1);  // npos + 1 == 0
-  return std::find(kEmbeddings.begin(), kEmbeddings.end(), last) != kEmbeddings.end();
-}
 
 struct MlxConfig {
   double scale = 0;
@@ -89,7 +82,7 @@ ForeignAdapter tell_mlx(const ForeignFile& file, const Json& config,
     StoredTensor factor = transposed(file, tensor);
     const std::uint64_t rank = factor.info.shape[is_a ? 0 : 1];
     if (is_a) scales.set(module, rank, read.scale * static_cast<double>(rank));
-    factor.info.name = is_embedding(module)
+    factor.info.name = is_embedding(module + ".weight")
                            ? peft_name(module, is_a ? "lora_embedding_A" : "lora_embedding_B")
                            : peft_name(module, is_a ? "lora_A.weight" : "lora_B.weight");
     told.tensors.push_back(std::move(factor));

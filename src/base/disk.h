@@ -32,9 +32,7 @@ class ReadFile {
   virtual void read(std::uint64_t offset, std::span<std::byte> to) const = 0;
   // The same bytes in place, brought into memory. Null where that cannot be done: they are to be
   // read then.
-  virtual std::unique_ptr<FilePart> map(std::uint64_t offset, std::size_t bytes) const {
-    static_cast<void>(offset);
-    static_cast<void>(bytes);
+  virtual std::unique_ptr<FilePart> map(std::uint64_t /*offset*/, std::size_t /*bytes*/) const {
     return nullptr;
   }
   // Tells the system that [offset, offset + bytes) will be read soon. Never fails.

@@ -72,7 +72,7 @@ struct FourBits {
 
 class FourBitDecoder final : public Decoder {
  public:
-  FourBitDecoder(FourBits what, Stack stack) : what_(std::move(what)), stack_(stack) {}
+  FourBitDecoder(const FourBits& what, const Stack& stack) : what_(what), stack_(stack) {}
 
   void decode(const Part& part, Floats to) const override {
     const std::uint64_t first = part.first(stack_);
@@ -183,8 +183,7 @@ void decode_four_bits(Decoding& decoding, const TensorReader& state, const std::
   }
   const TensorReader codes = what.codes;
   decoding.take(state.name());
-  decoding.present(codes, weight, shape,
-                   std::make_unique<FourBitDecoder>(std::move(what), stack_of(shape)),
+  decoding.present(codes, weight, shape, std::make_unique<FourBitDecoder>(what, stack_of(shape)),
                    state.name().ends_with("nf4") ? "bitsandbytes nf4" : "bitsandbytes fp4");
 }
 

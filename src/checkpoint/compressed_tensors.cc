@@ -122,8 +122,8 @@ Layer take_layer(Decoding& decoding, const TensorReader& codes, const std::strin
 // Several values to a word, along the rows; zero points along the columns.
 class Packed final : public Decoder {
  public:
-  Packed(Layer layer, std::span<const std::uint64_t> shape, std::uint64_t bits)
-      : layer_(std::move(layer)),
+  Packed(const Layer& layer, std::span<const std::uint64_t> shape, std::uint64_t bits)
+      : layer_(layer),
         stack_(stack_of(shape)),
         bits_(bits),
         words_(divide_up(stack_.columns * bits, 32)) {}
@@ -241,8 +241,7 @@ void decode_packed(Decoding& decoding, const TensorReader& packed, const std::st
     zeros.push_back(layer.grid.columns());
     layer.zero->require_shape(zeros);
   }
-  decoding.present(packed, module + ".weight", shape,
-                   std::make_unique<Packed>(std::move(layer), shape, bits),
+  decoding.present(packed, module + ".weight", shape, std::make_unique<Packed>(layer, shape, bits),
                    fmt::format("compressed-tensors int{}", bits));
 }
 

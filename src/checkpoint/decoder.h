@@ -80,10 +80,7 @@ class Decoder {
   virtual void decode(const Part& part, Floats to) const = 0;
   // The codes of whole rows, or of a run within one, in place; they may be more than kMostElements.
   // Null where the format or the file does not allow it. Throws what `decode` throws.
-  virtual std::unique_ptr<Codes> map(const Part& part) const {
-    static_cast<void>(part);
-    return nullptr;
-  }
+  virtual std::unique_ptr<Codes> map(const Part& /*part*/) const { return nullptr; }
   // The part will be decoded soon. Never fails.
   virtual void will_need(const Part& part) const = 0;
 };

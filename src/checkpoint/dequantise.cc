@@ -57,15 +57,14 @@ void for_each_part(const Stack& stack, std::uint64_t first, std::uint64_t count,
 // A run of elements whose codes are mapped part by part.
 class MappedCodes final : public CodedElements {
  public:
-  explicit MappedCodes(const Stack& stack) : stack_(stack) {}
-
-  const Stack& stack() const { return stack_; }
-  // Parts come in order. False where there is nothing to add.
-  bool add(const Part& part, std::unique_ptr<Codes> codes) {
-    if (codes == nullptr) return false;
-    parts_.push_back({part.first(stack_), part.elements(), std::move(codes)});
-    return true;
-  }
+  struct Mapped {
+    std::uint64_t first = 0;  // element of the tensor
+    std::uint64_t elements = 0;
+    std::unique_ptr<Codes> codes;
+  };
+  // `parts` follow one another.
+  MappedCodes(const Stack& stack, std::vector<Mapped> parts)
+      : stack_(stack), parts_(std::move(parts)) {}
 
   void decode(std::uint64_t first, std::size_t count, float* to) const override {
     for (const Mapped& part : parts_) {
@@ -84,12 +83,6 @@ class MappedCodes final : public CodedElements {
   }
 
  private:
-  struct Mapped {
-    std::uint64_t first = 0;  // element of the tensor
-    std::uint64_t elements = 0;
-    std::unique_ptr<Codes> codes;
-  };
-
   Stack stack_;
   std::vector<Mapped> parts_;
 };
@@ -157,12 +150,14 @@ std::unique_ptr<CodedElements> DequantisedSource::map_codes(std::size_t tensor, 
                                                             std::uint64_t count) const {
   const Origin& origin = origins_.at(tensor);
   if (!origin.decoder || count == 0) return nullptr;
-  auto mapped = std::make_unique<MappedCodes>(stack_of(infos_[tensor].shape));
-  bool all = true;
-  for_each_part(mapped->stack(), first, count, count, [&](const Part& part) {
-    if (all) all = mapped->add(part, origin.decoder->map(part));
+  const Stack stack = stack_of(infos_[tensor].shape);
+  std::vector<MappedCodes::Mapped> parts;
+  for_each_part(stack, first, count, count, [&](const Part& part) {
+    parts.push_back({part.first(stack), part.elements(), origin.decoder->map(part)});
   });
-  return all ? std::move(mapped) : nullptr;
+  const bool all = std::all_of(parts.begin(), parts.end(),
+                               [](const auto& part) { return part.codes != nullptr; });
+  return all ? std::make_unique<MappedCodes>(stack, std::move(parts)) : nullptr;
 }
 
 void DequantisedSource::will_need(std::size_t tensor, std::uint64_t first,

@@ -69,10 +69,10 @@ void decode_fp8(Decoding& decoding) {
       weight.grid.emplace(tensor.info().shape, *weight.scale, blocks);
       scaled = true;
     }
-    weights.push_back(std::move(weight));
+    weights.push_back(weight);
   }
   if (weights.empty()) return;
-  for (ScaledBytes& weight : weights) {
+  for (const ScaledBytes& weight : weights) {
     const TensorReader tensor = weight.weight;
     if (scaled && !weight.scale) {
       tensor.fail("has type " + std::string(to_string(tensor.info().dtype)) +

@@ -51,20 +51,14 @@ class TensorSource {
   virtual void read(std::size_t tensor, std::uint64_t first, std::span<std::byte> to) const = 0;
   // The same elements in place, where they lie in a file just so and the file can be mapped; else
   // null: they are to be read. Throws Io or Corrupt.
-  virtual std::unique_ptr<FilePart> map(std::size_t tensor, std::uint64_t first,
-                                        std::uint64_t count) const {
-    static_cast<void>(tensor);
-    static_cast<void>(first);
-    static_cast<void>(count);
+  virtual std::unique_ptr<FilePart> map(std::size_t /*tensor*/, std::uint64_t /*first*/,
+                                        std::uint64_t /*count*/) const {
     return nullptr;
   }
   // The same of a tensor that is decoded (`nominal` is set): its codes in place. Null where `read`
   // has to do it.
-  virtual std::unique_ptr<CodedElements> map_codes(std::size_t tensor, std::uint64_t first,
-                                                   std::uint64_t count) const {
-    static_cast<void>(tensor);
-    static_cast<void>(first);
-    static_cast<void>(count);
+  virtual std::unique_ptr<CodedElements> map_codes(std::size_t /*tensor*/, std::uint64_t /*first*/,
+                                                   std::uint64_t /*count*/) const {
     return nullptr;
   }
   // The same elements will be read soon. Never fails.

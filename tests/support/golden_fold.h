@@ -1,6 +1,8 @@
 // What the whole program makes of other people's models and adapters, as numbers.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <cstddef>
 #include <map>
 #include <string>
@@ -23,6 +25,18 @@ inline Numbers numbers_of(const std::string& path) {
     numbers[source->tensors()[i].name] = read_numbers(*source, i);
   }
   return numbers;
+}
+
+// That the same tensors are there, with numbers that differ by `most` at the most.
+inline void expect_near(const Numbers& got, const Numbers& expected, double most) {
+  ASSERT_EQ(got.size(), expected.size());
+  for (const auto& [name, right] : expected) {
+    const std::vector<double>& values = got.at(name);
+    ASSERT_EQ(values.size(), right.size()) << name;
+    for (std::size_t k = 0; k < right.size(); ++k) {
+      ASSERT_NEAR(values[k], right[k], most) << name << " " << k;
+    }
+  }
 }
 
 // The model with the adapter folded in.
