@@ -2,7 +2,8 @@
 """Checks the house rules that a compiler does not: the arrows between the rooms, and tidy text.
 
 Every folder of src/ is a room and stands on a floor. A file includes only its own room, rooms on
-lower floors, and the public headers; the command line includes nothing but the public headers.
+lower floors, and the public headers; the command line includes nothing but the public headers. The
+operating system is called on the ground floor, and by the command line for its terminal.
 Tests may look into any room, but nothing that ships may include what is made for tests.
 Prints one line `file:line: what is wrong` per finding; exit code 1 when there is any.
 """
@@ -34,6 +35,13 @@ FLOORS = {
 }
 PUBLIC = "thorns"  # include/thorns
 FRONT_DOOR = "cli"  # uses the public headers alone
+# What files, memory and signals of the operating system are reached by, and who may: the ground
+# floor, and the front door for the terminal.
+SYSTEM = re.compile(
+    r"^(?:(?:sys|linux)/.*|(?:unistd|fcntl|dirent|poll|pthread|signal|spawn|stdio|termios)\.h"
+    r"|fstream|filesystem|cstdio|csignal)$"
+)
+ON_THE_SYSTEM = {"base", FRONT_DOOR}
 LIBRARIES_IN_QUOTES = {"hwy"}  # Highway asks for quotes around its re-included headers
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]')
@@ -84,6 +92,10 @@ def includes_of(text):
 def complaint_about(path, name, quoted):
     """What is wrong with `path` including `name`; None if nothing is."""
     target = name.split("/")[0]
+    if SYSTEM.match(name) and path.parts[0] == "src" and not is_test(path):
+        if path.parts[1] not in ON_THE_SYSTEM:
+            return f"<{name}> is the operating system's: call it through base/"
+        return None
     if target not in FLOORS and target != PUBLIC:
         if not quoted or target in LIBRARIES_IN_QUOTES:
             return None

@@ -1,17 +1,16 @@
 // thorns::merge: bind, plan, run, publish.
 #include <fmt/format.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <fstream>
 #include <map>
 #include <numbers>
 #include <optional>
 #include <string>
 
 #include "api/requests.h"
+#include "base/pages.h"
 #include "engine/engine.h"
 #include "output/writer.h"
 #include "plan/memory.h"
@@ -108,20 +107,6 @@ class Tally : public Sink {
   std::vector<FirstAngles> first_angles_;
   std::optional<Padded> padded_;
 };
-
-// Resident memory at its highest. getrusage would count what the parent held when it started this
-// process, so Linux is asked for the figure of this address space.
-std::uint64_t peak_memory() {
-  std::ifstream status("/proc/self/status");
-  std::string word;
-  while (status >> word) {
-    std::uint64_t kilobytes = 0;
-    if (word == "VmHWM:" && status >> kilobytes) return kilobytes * 1024;
-  }
-  struct ::rusage usage {};
-  ::getrusage(RUSAGE_SELF, &usage);
-  return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
-}
 
 // One error out of all problems: the first, with the number of the others.
 [[noreturn]] void refuse(const std::vector<Error>& problems) {

@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "base/pages.h"
 #include "engine/solve.h"
 #include "engine/tiles.h"
 #include "kernel/kernels.h"

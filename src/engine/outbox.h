@@ -13,7 +13,7 @@
 #include <thread>
 #include <vector>
 
-#include "engine/tiles.h"
+#include "base/pages.h"
 #include "plan/sink.h"
 
 namespace thorns {

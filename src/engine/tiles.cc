@@ -1,8 +1,5 @@
 #include "engine/tiles.h"
 
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <utility>
@@ -19,30 +16,7 @@ constexpr std::size_t kAdviseAhead = 4;
 
 std::size_t aligned(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
 
-// Takes away the whole pages of a part of a slot that an earlier tile may have filled.
-void give_back(const std::byte* from, std::size_t bytes) {
-  static const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
-  const auto at = reinterpret_cast<std::uintptr_t>(from);
-  const std::uintptr_t begin = (at + page - 1) / page * page;
-  const std::uintptr_t end = (at + bytes) / page * page;
-  if (begin >= end) return;
-  ::madvise(const_cast<std::byte*>(from) + (begin - at), end - begin, MADV_DONTNEED);
-}
-
 }  // namespace
-
-Buffer::Buffer(std::size_t bytes) : size_(bytes) {
-  void* const memory =
-      ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) {
-    throw Error(ErrorCode::NoSpace, "the system has no memory left for the merge's buffers",
-                Where{}, "use a smaller --memory");
-  }
-  memory_ = {static_cast<std::byte*>(memory), Unmap{bytes}};
-  ::madvise(memory, bytes, MADV_HUGEPAGE);  // fewer page faults; not having them costs only time
-}
-
-void Unmap::operator()(std::byte* memory) const { ::munmap(memory, size); }
 
 TileReader::TileReader(const Plan& plan, std::size_t readers, Sweeps sweeps, std::size_t first)
     : plan_(plan) {

@@ -14,29 +14,11 @@
 #include <vector>
 
 #include "base/disk.h"
+#include "base/pages.h"
 #include "plan/memory.h"
 #include "plan/plan.h"
 
 namespace thorns {
-
-struct Unmap {
-  std::size_t size = 0;
-  void operator()(std::byte* memory) const;
-};
-
-// A fixed block of memory on a page boundary, in huge pages where the system has them, not touched
-// until it is used.
-class Buffer {
- public:
-  Buffer() = default;
-  explicit Buffer(std::size_t bytes);
-  std::byte* data() const { return memory_.get(); }
-  std::size_t size() const { return size_; }
-
- private:
-  std::unique_ptr<std::byte, Unmap> memory_;
-  std::size_t size_ = 0;
-};
 
 // The stored elements [first, first + count) of every stored operand of one program.
 struct Tile {

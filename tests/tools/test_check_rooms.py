@@ -108,6 +108,17 @@ class Arrows(Tree):
         self.assert_one({"src/x.cc": "int x;\n"}, "src/x.cc:1", "in a room")
         self.assert_one({"src/base/deep/x.cc": "int x;\n"}, "src/base/deep/x.cc:1", "in a room")
 
+    def test_the_system_is_called_on_the_ground_floor_and_at_the_front_door(self):
+        for name in ("unistd.h", "sys/mman.h", "fcntl.h", "fstream", "filesystem", "cstdio"):
+            text = f"#include <{name}>\n"
+            with self.subTest(name=name):
+                self.assert_clean(
+                    {f"src/{file}": text for file in ("base/x.cc", "cli/y.cc", "engine/z_test.cc")}
+                )
+                self.assert_one(
+                    {"src/engine/x.cc": text}, "src/engine/x.cc:1", "through base/"
+                )
+
     def test_tests_may_look_anywhere(self):
         self.assert_clean(
             {
