@@ -233,7 +233,7 @@ HWY_INLINE bool RunStored(const StoredRun* runs, const double* coefficients, std
   for (std::size_t e = 0; e < count; e += kSums * lanes) {
     Doubles sums[kSums];
 #pragma GCC unroll 8
-    for (std::size_t k = 0; k < kSums; ++k) sums[k] = hn::Zero(dd);
+    for (Doubles& sum : sums) sum = hn::Zero(dd);
     for (std::size_t i = 0; i < n; ++i) AddRun(runs[i], coefficients[i], e, sums);
 #pragma GCC unroll 8
     for (std::size_t k = 0; k < kSums; k += 2) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <numeric>
 #include <set>
 #include <string_view>
 #include <utility>
@@ -242,24 +243,30 @@ std::vector<ReportNode> recipe_nodes(const Manifest& manifest, Inputs& inputs) {
   return nodes;
 }
 
+// By node and edge: what the node takes of what it is made of, as measured or as its weights say.
+std::vector<std::vector<double>> edge_factors(const Manifest& manifest,
+                                              const std::vector<ReportNode>& nodes) {
+  const auto measured = measured_parts(manifest);
+  std::vector<std::vector<double>> factors;
+  for (const ReportNode& node : nodes) {
+    std::vector<double>& parts = factors.emplace_back();
+    const auto found = measured.find(node.key);
+    if (found != measured.end() && found->second.size() == node.edges.size()) {
+      parts = found->second;
+    } else {
+      for (const ReportEdge& edge : node.edges) parts.push_back(std::abs(edge.weight));
+    }
+    const double sum = std::accumulate(parts.begin(), parts.end(), 0.0);
+    if (node.method.empty() || sum == 0) continue;
+    for (double& part : parts) part /= sum;
+  }
+  return factors;
+}
+
 // How much of the result goes through every edge. The share of a model or an adapter is measured;
 // where it takes several ways to the root, it is divided among them like its coefficients.
 void share_out(const Manifest& manifest, Report& report) {
-  const auto measured = measured_parts(manifest);
-  std::vector<std::vector<double>> factors;  // by edge: what a node takes of what it is made of
-  for (const ReportNode& node : report.nodes) {
-    const auto found = measured.find(node.key);
-    const bool known = found != measured.end() && found->second.size() == node.edges.size();
-    double sum = 0;
-    for (std::size_t i = 0; i < node.edges.size(); ++i) {
-      sum += known ? found->second[i] : std::abs(node.edges[i].weight);
-    }
-    std::vector<double>& factor = factors.emplace_back();
-    for (std::size_t i = 0; i < node.edges.size(); ++i) {
-      const double part = known ? found->second[i] : std::abs(node.edges[i].weight);
-      factor.push_back(node.method.empty() || sum == 0 ? part : part / sum);
-    }
-  }
+  const auto factors = edge_factors(manifest, report.nodes);
   std::vector<double> reach(report.nodes.size(), 0.0);
   std::vector<double> reach_adapter(report.inputs.size(), 0.0);
   if (!reach.empty()) reach[report.root] = 1.0;

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstddef>
 #include <numbers>
@@ -33,11 +32,11 @@ bool is_unwanted(std::string_view character) {
            character == "\xD8\x9C";
   }
   if (character.size() != 3 || !character.starts_with("\xE2")) return false;
-  static constexpr std::array<std::string_view, 13> kMarks = {
-      "\xE2\x80\x8E", "\xE2\x80\x8F", "\xE2\x80\xA8", "\xE2\x80\xA9", "\xE2\x80\xAA",
-      "\xE2\x80\xAB", "\xE2\x80\xAC", "\xE2\x80\xAD", "\xE2\x80\xAE", "\xE2\x81\xA6",
-      "\xE2\x81\xA7", "\xE2\x81\xA8", "\xE2\x81\xA9"};
-  return std::find(kMarks.begin(), kMarks.end(), character) != kMarks.end();
+  const auto second = static_cast<unsigned char>(character[1]);
+  const auto third = static_cast<unsigned char>(character[2]);
+  // U+200E, U+200F, U+2028 to U+202E, U+2066 to U+2069: directions, and ends of lines.
+  if (second == 0x81) return third >= 0xA6 && third <= 0xA9;
+  return second == 0x80 && (third == 0x8E || third == 0x8F || (third >= 0xA8 && third <= 0xAE));
 }
 
 }  // namespace

@@ -417,8 +417,8 @@ std::string tensors_section(const Report& report) {
     models.push_back(i);
     columns.push_back("from " + report.inputs[i].name);
   }
-  columns.push_back("rounded, %");
-  columns.push_back("one more step, %");
+  columns.emplace_back("rounded, %");
+  columns.emplace_back("one more step, %");
   std::vector<Row> rows;
   for (const ReportPlace& place : report.places) {
     const ReportNumbers& numbers = place.numbers;
