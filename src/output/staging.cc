@@ -15,6 +15,9 @@ namespace {
 // How often another run may take or give up the staging folder under our hands before we give in.
 constexpr int kAttempts = 16;
 
+constexpr const char* kStagingEnding = ".thorns-partial";
+constexpr const char* kAsideEnding = ".thorns-old";
+
 [[noreturn]] void fail_busy(const OutputPath& path) {
   throw Error(ErrorCode::Exists,
               fmt::format("another run of thorns is writing `{}`: it holds `{}`", path.target,
@@ -100,10 +103,15 @@ OutputPath output_path(const std::string& folder) {
     throw Error(ErrorCode::BadUsage, fmt::format("`{}` names no folder that could be made", folder),
                 {}, "give the output a name of its own, such as `models/MyMerge`");
   }
+  if (path.name.ends_with(kStagingEnding) || path.name.ends_with(kAsideEnding)) {
+    throw Error(ErrorCode::BadUsage,
+                fmt::format("`{}` is the name of a folder that thorns removes by itself", folder),
+                {}, "give the output a name of its own, such as `models/MyMerge`");
+  }
   path.target = folder.substr(0, folder.find_last_not_of('/') + 1);
   path.parent = parent_path(path.target);
-  path.staging = join_path(path.parent, "." + path.name + ".thorns-partial");
-  path.aside = join_path(path.parent, "." + path.name + ".thorns-old");
+  path.staging = join_path(path.parent, "." + path.name + kStagingEnding);
+  path.aside = join_path(path.parent, "." + path.name + kAsideEnding);
   return path;
 }
 

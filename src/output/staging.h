@@ -23,7 +23,8 @@ struct OutputPath {
   std::string aside;
 };
 
-// Throws BadUsage for an empty path and for one that ends in `.`, `..` or `/`; touches no file.
+// Throws BadUsage for an empty path, for one that ends in `.`, `..` or `/`, and for one that is
+// called like the two above; touches no file.
 OutputPath output_path(const std::string& folder);
 
 // Throws NotFound where the parent is missing or no folder; Exists where the target is taken:

@@ -61,6 +61,14 @@ TEST(OutputPath, RefusesWhatNamesNoFolder) {
   }
 }
 
+// The run after next would take it for what an interrupted one left.
+TEST(OutputPath, RefusesTheNamesOfWhatIsRemoved) {
+  for (const char* given : {"a/.b.thorns-partial", ".b.thorns-old/"}) {
+    expect_error([&] { output_path(given); }, ErrorCode::BadUsage, "removes by itself", "",
+                 "a name of its own");
+  }
+}
+
 TEST(Staging, RefusesATakenTarget) {
   const test::OutFolder folder;
   Disk& disk = real_disk();
