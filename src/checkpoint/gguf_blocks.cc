@@ -143,7 +143,7 @@ void iq4_nl(const std::uint8_t* block, float* to) {
 void iq4_xs(const std::uint8_t* block, float* to) {
   const float d = half_at(block);
   const int high = block[2] | block[3] << 8;
-  for (int sub = 0; sub < 8; ++sub) {
+  for (std::size_t sub = 0; sub < 8; ++sub) {
     const int low = block[4 + sub / 2] >> (sub % 2 * 4) & 15;
     const float scale = d * static_cast<float>((low | (high >> (2 * sub) & 3) << 4) - 32);
     nibbles(block + 8 + sub * 16, nullptr, to + sub * 32,

@@ -346,7 +346,7 @@ class Machine {
     const PickleId id = top();
     if (index >= kMostMemo) too_large(fmt::format("more than {} remembered values", kMostMemo));
     if (index >= memo_.size()) memo_.resize(index + 1, kNothing);
-    memoized_ += memo_[index] == kNothing;
+    if (memo_[index] == kNothing) ++memoized_;
     memo_[index] = id;
   }
   void get(std::uint64_t index) {
