@@ -389,6 +389,22 @@ class RealDisk : public Disk, public ResumableDisk, public LinkingDisk {
     if (::rename(from.c_str(), to.c_str()) != 0) fail(errno, "move into place", to);
   }
 
+  bool exchange(const std::string& one, const std::string& other) override {
+#ifdef RENAME_EXCHANGE
+    if (::renameat2(AT_FDCWD, one.c_str(), AT_FDCWD, other.c_str(), RENAME_EXCHANGE) == 0) {
+      return true;
+    }
+    for (const int unable : {EINVAL, ENOSYS, EOPNOTSUPP}) {
+      if (errno == unable) return false;
+    }
+    fail(errno, "exchange what is new with", other);
+#else
+    static_cast<void>(one);
+    static_cast<void>(other);
+    return false;
+#endif
+  }
+
   void remove_all(const std::string& path) override {
     std::error_code code;
     std::filesystem::remove_all(path, code);

@@ -1,5 +1,6 @@
-// What going on with files of an interrupted run needs beyond disk.h. A disk that can do it is a
-// ResumableDisk too; on any other an interrupted run starts anew.
+// What interruptions ask for beyond disk.h: going on with files that were left, and no moment
+// between. A disk that can do it is a ResumableDisk too; on any other an interrupted run starts
+// anew.
 #pragma once
 
 #include <cstdint>
@@ -25,6 +26,9 @@ class ResumableDisk {
   virtual std::int64_t modified(const std::string& path) = 0;
   // What the file occupies on the device, space reserved beyond its end included. NotFound.
   virtual std::uint64_t occupied(const std::string& path) = 0;
+  // Exchanges two files or folders in one step, so that neither path is ever without one. False
+  // where the file system cannot; then nothing is changed.
+  virtual bool exchange(const std::string& /*one*/, const std::string& /*other*/) { return false; }
 };
 
 // nullptr where the disk cannot.

@@ -402,6 +402,19 @@ TEST_F(RealDiskTest, RenamesOverFilesButNotOverFullFolders) {
                  "cannot move into place", folder_ / "x");
 }
 
+TEST_F(RealDiskTest, ExchangesFoldersInOneStep) {
+  ResumableDisk& disk = *resumable(disk_);
+  folder_.make_folder("new");
+  folder_.make_folder("old");
+  write("new/f", "1");
+  write("old/f", "2");
+  if (!disk.exchange(folder_ / "new", folder_ / "old")) GTEST_SKIP() << "not on this file system";
+  EXPECT_EQ(read(folder_ / "old/f"), "1");
+  EXPECT_EQ(read(folder_ / "new/f"), "2");
+  expect_failure([&] { disk.exchange(folder_ / "new", folder_ / "none"); }, ErrorCode::NotFound,
+                 "cannot exchange", folder_ / "none");
+}
+
 TEST_F(RealDiskTest, RemovesTreesAndMindsNoNothing) {
   folder_.make_folder("a/b/c");
   write("a/b/f", "x");

@@ -208,10 +208,20 @@ void Staging::restore_old() {
   }
 }
 
-void Staging::publish(bool force) {
-  disk_.sync_folder(model_folder());
-  refuse_taken(disk_, path_, force);  // again: hours may have passed
-  const bool replaces = disk_.exists(path_.target);
+// False where the disk cannot; otherwise the old folder lies where the new one was.
+bool Staging::exchange_with_old() {
+  ResumableDisk* const exchanger = resumable(disk_);
+  if (exchanger == nullptr || !exchanger->exchange(model_, path_.target)) return false;
+  try {
+    disk_.sync_folder(path_.parent);
+  } catch (const Error&) {
+    exchanger->exchange(model_, path_.target);
+    throw;
+  }
+  return true;
+}
+
+void Staging::rename_into_place(bool replaces) {
   if (replaces) disk_.rename(path_.target, path_.aside);
   try {
     disk_.rename(model_, path_.target);
@@ -225,19 +235,29 @@ void Staging::publish(bool force) {
     if (replaces) restore_old();
     throw;
   }
+}
+
+void Staging::publish(bool force) {
+  disk_.sync_folder(model_folder());
+  refuse_taken(disk_, path_, force);  // again: hours may have passed
+  const bool replaces = disk_.exists(path_.target);
+  const bool exchanged = replaces && exchange_with_old();
+  if (!exchanged) rename_into_place(replaces);
   published_ = true;
-  remove_quietly(disk_, path_.staging);
-  lock_.reset();
-  if (!replaces) return;
+  // The journal first, or the next run could go on with the old folder.
+  remove_quietly(disk_, exchanged ? journal() : path_.staging);
+  if (!replaces) return lock_.reset();
+  const std::string& old = exchanged ? path_.staging : path_.aside;
   try {
-    disk_.remove_all(path_.aside);
+    disk_.remove_all(old);
   } catch (const Error& error) {
     throw Error(ErrorCode::Io,
                 fmt::format("the new folder is in place as `{}`, but the one it replaced could not "
                             "be removed from `{}`: {}",
-                            path_.target, path_.aside, error.message()),
-                FilePlace{path_.aside}, "remove it yourself");
+                            path_.target, old, error.message()),
+                FilePlace{old}, "remove it yourself");
   }
+  lock_.reset();
 }
 
 void refuse_busy(Disk& disk, const OutputPath& path) {

@@ -5,7 +5,7 @@
 //   parent/.NAME.thorns-partial/lock     held while a run lives
 //   parent/.NAME.thorns-partial/journal  what is written so far (journal.h)
 //   parent/.NAME.thorns-partial/model/   the folder in the making
-//   parent/.NAME.thorns-old/             the folder being replaced, between two renames
+//   parent/.NAME.thorns-old/             the folder being replaced, where two cannot be exchanged
 #pragma once
 
 #include <memory>
@@ -54,15 +54,18 @@ class Staging {
   std::string journal() const;
   // The folder in the making, made by the first call.
   const std::string& model_folder();
-  // Renames the finished folder to the target. With `force` a model folder that is there is put
-  // aside first and removed last. When this throws, the target is what it was before; only when
-  // nothing but the removal of the old folder failed, or the disk refuses the way back too, it is
-  // not, and the message says so. Files must have been flushed; folders are flushed here.
+  // Renames the finished folder to the target. With `force` it changes places with a model folder
+  // that is there, in one step where the file system can, else in two; the old one is removed last.
+  // When this throws, the target is what it was before; only when nothing but the removal of the
+  // old folder failed, or the disk refuses the way back too, it is not, and the message says so.
+  // Files must have been flushed; folders are flushed here.
   void publish(bool force);
 
   const OutputPath& path() const { return path_; }
 
  private:
+  bool exchange_with_old();
+  void rename_into_place(bool replaces);
   void restore_old();
 
   Disk& disk_;

@@ -242,6 +242,7 @@ TEST(Staging, SaysWhereTheOldFolderIsWhenNothingHelps) {
     const OutputPath path = output_path(folder / "out");
     test::spill(path.target + "/config.json", "old");
     test::FaultyDisk disk(n, test::FaultyDisk::Mode::FromThenOn);
+    disk.cannot_exchange();
     try {
       Staging staging(disk, path);
       staging.model_folder();

@@ -548,23 +548,25 @@ TEST(CheckpointWriter, ReadOnlyParent) {
   }
 }
 
-enum class Before { Nothing, Old, Abandoned };
+// OldApart: on a disk that cannot exchange it with the new one.
+enum class Before { Nothing, Old, OldApart, Abandoned };
 
 // Makes every single call to the disk fail in turn.
 void fail_everywhere(Before before, FaultyDisk::Mode mode) {
   const OutFolder inputs;
   const Plan plan = full_plan(inputs, 2);
-  const bool force = before == Before::Old;
+  const bool force = before == Before::Old || before == Before::OldApart;
   for (std::size_t n = 1;; ++n) {
     ASSERT_LT(n, 1000U);
     const OutFolder folder;
     const OutputOptions options{folder / "out", force};
     const std::string aside = folder / ".out.thorns-old";
     const std::string staging = folder / ".out.thorns-partial";
-    if (before == Before::Old) test::spill(options.folder + "/config.json", "old");
+    if (force) test::spill(options.folder + "/config.json", "old");
     if (before == Before::Abandoned) test::spill(staging + "/model/x", "half");
 
     FaultyDisk disk(n, mode, n % 2 == 0 ? ErrorCode::Io : ErrorCode::NoSpace);
+    if (before == Before::OldApart) disk.cannot_exchange();
     bool threw = false;
     try {
       run(disk, plan, options);
@@ -579,10 +581,11 @@ void fail_everywhere(Before before, FaultyDisk::Mode mode) {
     const bool finished = std::filesystem::exists(options.folder + "/thorns.json");
     if (finished) {
       expect_finished(plan, options.folder);
-    } else if (before == Before::Old) {
-      // Only a disk that is dead for good can keep the old folder from its place.
+    } else if (force) {
+      // Only a disk that is dead for good, and exchanges nothing, keeps the old folder from its
+      // place.
       const bool in_place = std::filesystem::exists(options.folder);
-      EXPECT_TRUE(in_place || mode == FaultyDisk::Mode::FromThenOn);
+      EXPECT_TRUE(in_place || (mode == FaultyDisk::Mode::FromThenOn && before == Before::OldApart));
       EXPECT_EQ(test::slurp((in_place ? options.folder : aside) + "/config.json"), "old");
       EXPECT_TRUE(threw);
     } else {
@@ -607,13 +610,13 @@ void fail_everywhere(Before before, FaultyDisk::Mode mode) {
 }
 
 TEST(CheckpointWriter, AnyOneCallFails) {
-  for (const Before before : {Before::Nothing, Before::Old, Before::Abandoned}) {
+  for (const Before before : {Before::Nothing, Before::Old, Before::OldApart, Before::Abandoned}) {
     fail_everywhere(before, FaultyDisk::Mode::Once);
   }
 }
 
 TEST(CheckpointWriter, TheDiskDiesAtAnyCall) {
-  for (const Before before : {Before::Nothing, Before::Old, Before::Abandoned}) {
+  for (const Before before : {Before::Nothing, Before::Old, Before::OldApart, Before::Abandoned}) {
     fail_everywhere(before, FaultyDisk::Mode::FromThenOn);
   }
 }

@@ -24,6 +24,7 @@ class FaultyDisk : public Disk, public ResumableDisk {
   std::size_t calls() const { return calls_; }
   bool has_failed() const { return !failed_call_.empty(); }
   const std::string& failed_call() const { return failed_call_; }  // "rename /a/b"
+  void cannot_exchange() { exchanges_ = false; }
   void set_free_space(std::uint64_t bytes) { free_space_ = bytes; }
 
   std::unique_ptr<ReadFile> open(const std::string& path) override {
@@ -84,6 +85,11 @@ class FaultyDisk : public Disk, public ResumableDisk {
     count("occupied", path);
     return resumable(inner_)->occupied(path);
   }
+  bool exchange(const std::string& one, const std::string& other) override {
+    if (!exchanges_) return false;
+    count("exchange", one);
+    return resumable(inner_)->exchange(one, other);
+  }
   std::string canonical(const std::string& path) override { return inner_.canonical(path); }
   std::unique_ptr<FileLock> lock(const std::string& path) override {
     count("lock", path);
@@ -142,6 +148,7 @@ class FaultyDisk : public Disk, public ResumableDisk {
   std::size_t fail_at_;
   Mode mode_;
   ErrorCode code_;
+  bool exchanges_ = true;
   std::size_t calls_ = 0;
   std::uint64_t free_space_ = 0;
   std::string failed_call_;

@@ -38,6 +38,8 @@ int __real_madvise(void* at, size_t bytes, int advice);
 int __real_posix_fadvise(int file, off_t offset, off_t bytes, int advice);
 int __real_flock(int file, int operation);
 int __real_rename(const char* from, const char* to);
+int __real_renameat2(int from_folder, const char* from, int to_folder, const char* to,
+                     unsigned how);
 int __real_mkdir(const char* path, mode_t mode);
 DIR* __real_opendir(const char* path);
 struct ::dirent* __real_readdir(DIR* folder);
@@ -331,6 +333,11 @@ int __wrap_flock(int file, int operation) {
 }
 int __wrap_rename(const char* from, const char* to) {
   return call("rename", std::string(from), -1, [&] { return __real_rename(from, to); });
+}
+int __wrap_renameat2(int from_folder, const char* from, int to_folder, const char* to,
+                     unsigned how) {
+  return call("renameat2", std::string(from), -1,
+              [&] { return __real_renameat2(from_folder, from, to_folder, to, how); });
 }
 int __wrap_mkdir(const char* path, mode_t mode) {
   return call("mkdir", std::string(path), -1, [&] { return __real_mkdir(path, mode); });
