@@ -21,8 +21,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     std::string_view tensor = key.tensor;
     while (tensor.starts_with(thorns::kNested)) tensor.remove_prefix(thorns::kNested.size());
     require(key.role != Role::Family || thorns::family_of_tensor(tensor) != nullptr);
-    require(key.role != Role::Tensor || !key.parameter.empty() || name.ends_with('.') ||
-            name.empty());
+    require(key.role != Role::Tensor || !key.parameter.empty());
     require(key.module.size() <= name.size() && key.infix.find('.') == std::string::npos);
   }
   return 0;

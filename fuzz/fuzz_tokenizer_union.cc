@@ -67,7 +67,9 @@ thorns::TokenList written_tokens(thorns::MemoryDisk& disk, const thorns::Plan& p
   disk.add_folder("out");
   std::vector<std::string> names;
   std::atomic<std::uint64_t> bytes = 0;
-  for (const thorns::TokenizerFile& file : tokenizer_files(disk, plan)) {
+  const std::vector<thorns::TokenizerFile> files = tokenizer_files(disk, plan);
+  require(folders_of(files).empty());
+  for (const thorns::TokenizerFile& file : files) {
     thorns::OutputFile to(disk, "out", file.name, file.size, bytes);
     copy_content(disk, file, to);
     require(to.finish().size == file.size);
@@ -119,5 +121,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   align_by_text(disk, plan, views);  // says what it cannot do in warnings
   for (const thorns::LeafView& view : views) check_rows(view);
   if (plan.vocabulary) check_written(disk, plan);
+  for (const auto& leaf : plan.leaves) has_chat_template(disk, *leaf);
   return 0;
 }

@@ -185,7 +185,7 @@ AdapterKey parse_adapter_key(const std::string& name) {
     }
   }
   std::erase(parts, "base_layer");
-  if (parts.empty()) return foreign("a tensor without a name");
+  if (parts.empty() || parts.back().empty()) return foreign("a tensor without a name");
   key.parameter = parts.back();
   key.module = join(parts.begin(), std::prev(parts.end()));
   return key;

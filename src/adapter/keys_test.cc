@@ -131,12 +131,13 @@ TEST(AdapterKeys, OtherTypesAreRecognised) {
 }
 
 TEST(AdapterKeys, OddNamesDoNoHarm) {
-  for (const char* name :
-       {"", ".", "..", "base_model", "base_model.model", "module", "_orig_mod", "base_layer",
-        "modules_to_save", "modules_to_save.x", "lora_A", "lora_B.x"}) {
+  for (const char* name : {"", ".", "..", "base_model", "base_model.model", "module", "_orig_mod",
+                           "base_layer", "modules_to_save", "modules_to_save.x", "lora_A",
+                           "lora_B.x", ".modules_to_save", "m.base_layer.", "m."}) {
     SCOPED_TRACE(name);
     const AdapterKey key = parse_adapter_key(name);
     EXPECT_NE(key.role, Role::Family);
+    EXPECT_TRUE(key.role != Role::Tensor || !key.parameter.empty());
   }
 }
 
