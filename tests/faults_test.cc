@@ -309,6 +309,17 @@ class Failing : public Faults {
   Files expected_;
 };
 
+TEST_F(Failing, ReplacesAFolderWhereTwoCannotBeExchanged) {
+  test::spill(options_.output + "/config.json", "old");
+  options_.force = true;
+  WatchedSystem system(temp_ / "to");
+  system.strike({"renameat2", temp_ / "to/.out.thorns-partial/model"}, Fault::Unsupported);
+  merge();
+  EXPECT_TRUE(system.has_struck());
+  EXPECT_EQ(files_below(options_.output), expected_);
+  EXPECT_EQ(names_in(temp_ / "to"), std::vector<std::string>{"out"});
+}
+
 TEST_F(Failing, AnyCallOfAMerge) {
   fail_everywhere([] {});
 }
