@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "plan/vocabulary.h"
 #include "support/output_plan.h"
 #include "support/temp_folder_out.h"
 #include "thorns/error.h"
@@ -51,6 +52,37 @@ TEST(TokenizerFiles, ComeFromTheChosenLeaf) {
   EXPECT_EQ(files[0].name, "a/b/c.jinja");
   EXPECT_EQ(files[0].size, 5U);
   EXPECT_EQ(folders_of(files), (std::vector<std::string>{"a", "a/b"}));
+}
+
+// Of two files of the base that give `<u>` different ids the first is believed. The other would
+// have the id 3 twice.
+TEST(TokenizerFiles, ThatDisagreeTakeNoTokens) {
+  const test::OutFolder folder;
+  Plan plan = test::small_plan(folder.path());
+  plan.has_tokenizer = true;
+  static_cast<test::FakeCheckpoint&>(*plan.leaves.front()).tokenizer_ = {"tokenizer.json",
+                                                                         "added_tokens.json"};
+  test::spill(folder / "rose/tokenizer.json",
+              R"({"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []},
+                  "added_tokens": [{"id": 2, "content": "<u>"}]})");
+  Vocabulary vocabulary;
+  vocabulary.base_end = 3;
+  vocabulary.added.push_back({{"<t>", 3, true}, 1, 2});
+  plan.vocabulary = std::make_shared<Vocabulary>(vocabulary);
+  for (const char* stale : {R"({"<u>": 3})", R"({"<t>": 1})"}) {
+    test::spill(folder / "rose/added_tokens.json", stale);
+    try {
+      tokenizer_files(real_disk(), plan);
+      FAIL();
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::Unsupported);
+      EXPECT_NE(error.message().find("disagrees with other files on the token `<t>` or the id 3"),
+                std::string::npos)
+          << error.message();
+    }
+  }
+  test::spill(folder / "rose/added_tokens.json", R"({"<u>": 2})");
+  EXPECT_EQ(tokenizer_files(real_disk(), plan).size(), 2U);
 }
 
 TEST(TokenizerFiles, GoneSinceThePlan) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 #include <map>
+#include <unordered_map>
 
 #include "checkpoint/tokens.h"
 #include "output/json_text.h"
@@ -90,6 +91,36 @@ class TokenizerUnion {
     return tokens;
   }
 
+  // Those of the others that are no words of a vocabulary.
+  std::vector<const ModelToken*> added_tokens() const {
+    std::vector<const ModelToken*> tokens;
+    for (const Vocabulary::NewToken& added : vocabulary_.added) {
+      if (added.token.added) tokens.push_back(&added.token);
+    }
+    return tokens;
+  }
+
+  // The base's files may say different things, of which one is believed: then another may have a
+  // token already with another id, or its id for another token.
+  void refuse_conflicts(const TokenizerFile& file, const TokenFile& have,
+                        const std::vector<const ModelToken*>& tokens) const {
+    std::unordered_map<std::string_view, std::uint64_t> ids;
+    std::unordered_map<std::uint64_t, std::string_view> texts;
+    for (const ModelToken& token : have.tokens) {
+      ids.emplace(token.text, token.id);
+      texts.emplace(token.id, token.text);
+    }
+    for (const ModelToken* token : tokens) {
+      const auto id = ids.find(token->text);
+      const auto text = texts.find(token->id);
+      if ((id != ids.end() && id->second != token->id) ||
+          (text != texts.end() && text->second != token->text)) {
+        refuse(file, fmt::format("it disagrees with other files on the token {} or the id {}",
+                                 quoted_token(token->text), token->id));
+      }
+    }
+  }
+
   // Whether the loader of a vocabulary gives the first token that is added to it the id that it has
   // here: it counts on from the larger of the number of words and the last added token.
   bool counts_on(const TokenFile& have) const {
@@ -110,7 +141,9 @@ class TokenizerUnion {
   void add_words(TokenizerFile& file, const TokenFile& have) {
     if (!have.vocabulary || (!has_words_ && counts_on(have))) return;
     Elements elements(*have.vocabulary);
-    for (const ModelToken* token : lacking(have)) {
+    const std::vector<const ModelToken*> tokens = lacking(have);
+    refuse_conflicts(file, have, tokens);
+    for (const ModelToken* token : tokens) {
       elements.add(fmt::format("{}: {}", json_string(token->text), token->id));
     }
     insert(file, elements.insertion());
@@ -127,9 +160,8 @@ class TokenizerUnion {
       add_words(file, have);
     }
     Elements elements(*have.added);
-    for (const Vocabulary::NewToken& added : vocabulary_.added) {
-      if (!added.token.added) continue;
-      elements.add(fmt::format(R"({{"id": {}, {}}})", added.token.id, description(added.token)));
+    for (const ModelToken* token : added_tokens()) {
+      elements.add(fmt::format(R"({{"id": {}, {}}})", token->id, description(*token)));
     }
     insert(file, elements.insertion());
     std::sort(file.insertions.begin(), file.insertions.end(),
@@ -154,7 +186,9 @@ class TokenizerUnion {
     const TokenFile have = read_sentencepiece(text_of(file), file.from);
     std::string text;
     std::uint64_t place = have.in_vocabulary.size();
-    for (const ModelToken* token : lacking(have)) {
+    const std::vector<const ModelToken*> tokens = lacking(have);
+    refuse_conflicts(file, have, tokens);
+    for (const ModelToken* token : tokens) {
       if (token->id != place++) refuse(file, "its ids have holes");
       text += piece(*token);
     }
@@ -218,9 +252,9 @@ class TokenizerUnion {
       if (have.added) {
         listed = true;
         Elements elements(*have.added);
-        for (const Vocabulary::NewToken& added : vocabulary_.added) {
-          if (!added.token.added) continue;
-          elements.add(fmt::format(R"("{}": {{{}}})", added.token.id, description(added.token)));
+        refuse_conflicts(*file, have, added_tokens());
+        for (const ModelToken* token : added_tokens()) {
+          elements.add(fmt::format(R"("{}": {{{}}})", token->id, description(*token)));
         }
         insert(*file, elements.insertion());
       }
@@ -231,12 +265,12 @@ class TokenizerUnion {
     if (file != nullptr) {
       const TokenFile have = read_text_to_id(text_of(*file), file->from);
       if (!have.vocabulary) refuse(*file, "it is no object");
+      refuse_conflicts(*file, have, added_tokens());
       slot = *have.vocabulary;
     }
     Elements elements(slot);
-    for (const Vocabulary::NewToken& added : vocabulary_.added) {
-      if (!added.token.added) continue;
-      elements.add(fmt::format("{}: {}", json_string(added.token.text), added.token.id));
+    for (const ModelToken* token : added_tokens()) {
+      elements.add(fmt::format("{}: {}", json_string(token->text), token->id));
     }
     if (elements.insertion().text.empty()) return;
     if (file != nullptr) return insert(*file, elements.insertion());
