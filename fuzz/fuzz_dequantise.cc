@@ -1,18 +1,20 @@
 // A quantised checkpoint: its quantization_config, then, behind a line `---`, its tensors, one a
 // line: NAME DTYPE and the dimensions; bytes follow from a fixed pattern. Text after a sign `=` is
-// the tensor's bytes (bitsandbytes keeps JSON in one). What decodes reads the same whole and in
-// pieces; what does not is refused.
+// the tensor's bytes (bitsandbytes keeps JSON in one). What decodes reads the same whole, in pieces
+// and in place; what does not is refused.
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <sstream>
 #include <string>
 #include <vector>
 
 #include "checkpoint/checkpoint.h"
+#include "support/byte_disk.h"
 #include "support/fuzz_parts.h"
-#include "support/memory_disk.h"
 #include "support/safetensors_builder.h"
 #include "thorns/error.h"
 
@@ -69,6 +71,30 @@ std::string weights(const std::string& list) {
                                        data);
 }
 
+bool same_float(float a, float b) {
+  return (std::isnan(a) && std::isnan(b)) || std::memcmp(&a, &b, sizeof a) == 0;
+}
+
+// What was read of the tensor's first elements, against the same in place.
+void check_in_place(const thorns::TensorSource& source, std::size_t tensor, std::size_t count,
+                    std::span<const std::byte> read) {
+  if (const auto part = source.map(tensor, 0, count)) {
+    require(std::equal(read.begin(), read.end(), part->bytes().begin(), part->bytes().end()));
+    part->require_intact();
+  }
+  const auto codes = source.map_codes(tensor, 0, count);
+  if (codes == nullptr) return;
+  const std::size_t first = count / 3;
+  std::vector<float> decoded(count - first);
+  codes->decode(first, decoded.size(), decoded.data());
+  codes->require_intact();
+  for (std::size_t i = 0; i < decoded.size(); ++i) {
+    float value = 0;
+    std::memcpy(&value, read.data() + (first + i) * sizeof value, sizeof value);
+    require(same_float(decoded[i], value));
+  }
+}
+
 void check(const thorns::TensorSource& source, std::size_t tensor) {
   const thorns::TensorInfo& info = source.tensors()[tensor];
   std::uint64_t elements = 1;
@@ -84,15 +110,16 @@ void check(const thorns::TensorSource& source, std::size_t tensor) {
   source.read(tensor, 0, std::span(pieces).first(third * size));
   source.read(tensor, third, std::span(pieces).subspan(third * size));
   require(whole == pieces);
+  if (count > 0) check_in_place(source, tensor, count, whole);
 }
 
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const auto parts = thorns::fuzz::split_parts(data, size, 2);
-  thorns::MemoryDisk disk;
-  disk.add_file("m/config.json", R"({"quantization_config": )" + parts[0] + "}");
-  disk.add_file("m/model.safetensors", weights(parts[1]));
+  thorns::test::ByteDisk disk;
+  disk.files["m/config.json"] = R"({"quantization_config": )" + parts[0] + "}";
+  disk.files["m/model.safetensors"] = weights(parts[1]);
   try {
     const auto model = open_checkpoint(disk, "m");
     const auto tensors = model->tensors();
