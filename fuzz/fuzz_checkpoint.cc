@@ -82,6 +82,7 @@ void check(const thorns::Checkpoint& model) {
   model.architecture();
   model.ties_embeddings();
   model.quantisation();
+  model.generation_config();
   require(!model.files().empty());
   for (const thorns::InputFile& file : model.files()) {
     require(file.path.starts_with("model/") && file.size > 0);
@@ -96,6 +97,9 @@ void check(const thorns::Checkpoint& model) {
     model.will_need(i, 0, tensors[i].elements);
     std::vector<std::byte> bytes(tensors[i].bytes());
     model.read(i, 0, bytes);
+    require((model.stored_as(i).bytes == 0) == bytes.empty());
+    // The disk maps nothing.
+    require(!model.map(i, 0, tensors[i].elements) && !model.map_codes(i, 0, tensors[i].elements));
   }
 }
 
