@@ -18,6 +18,7 @@ const std::vector<thorns::TensorInfo>& model() {
   static const std::vector<thorns::TensorInfo> tensors = {
       {"model.embed_tokens.weight", thorns::Dtype::F32, {8, 4}, 32},
       {"model.layers.0.mlp.down_proj.weight", thorns::Dtype::F32, {4, 6}, 24},
+      {"model.layers.0.mlp.up_proj.weight", thorns::Dtype::F32, {4, 32}, 128},
       {"model.layers.0.self_attn.q_proj.weight", thorns::Dtype::F32, {4, 4}, 16}};
   return tensors;
 }

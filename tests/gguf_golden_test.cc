@@ -10,8 +10,11 @@
 #include <string>
 #include <vector>
 
+#include "adapter/adapter.h"
+#include "adapter/numbers.h"
 #include "base/convert.h"
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/weights_file.h"
 #include "support/quantised_model.h"
 #include "support/temp_folder.h"
 #include "thorns/thorns.h"
@@ -55,6 +58,29 @@ TEST_P(GgufGolden, DecodesAsTheLibraryDoes) {
   EXPECT_GT(in_place, 0U);
 }
 INSTANTIATE_TEST_SUITE_P(Files, GgufGolden, testing::Values("llama", "qwen2"));
+
+TEST(GgufGolden, FactorsOfALoraDecodeAsTheLibraryDoes) {
+  const std::string folder = std::string(THORNS_TEST_DATA) + "/golden/gguf/";
+  const auto adapter = open_adapter(real_disk(), folder + "lora.gguf");
+  const auto expected = open_weights(real_disk(), folder + "lora.expected.safetensors");
+  const TensorSource& factors = adapter->source();
+  ASSERT_EQ(factors.tensors().size(), expected->tensors().size());
+  for (std::size_t i = 0; i < expected->tensors().size(); ++i) {
+    const TensorInfo& want = expected->tensors()[i];
+    SCOPED_TRACE(want.name);
+    ASSERT_EQ(factors.tensors()[i].name, want.name);
+    ASSERT_EQ(factors.tensors()[i].shape, want.shape);
+    factors.will_need(i, 0, want.elements);
+    const std::vector<double> numbers = read_numbers(*expected, i);
+    for (const std::uint64_t step : {want.elements, std::uint64_t{77}}) {
+      for (std::uint64_t first = 0; first < want.elements; first += step) {
+        const std::uint64_t count = std::min(step, want.elements - first);
+        const std::vector<double> run = read_numbers(factors, i, first, count);
+        EXPECT_TRUE(std::equal(run.begin(), run.end(), numbers.begin() + first)) << first;
+      }
+    }
+  }
+}
 
 TEST(GgufGolden, PlainHalvesKeepTheirTypeAndMoveTheirRows) {
   const std::string path = std::string(THORNS_TEST_DATA) + "/golden/gguf/llama";

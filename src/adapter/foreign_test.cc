@@ -9,6 +9,7 @@
 #include "adapter/refit.h"
 #include "support/byte_disk.h"
 #include "support/error_of.h"
+#include "support/gguf_builder.h"
 #include "support/safetensors_builder.h"
 
 namespace thorns {
@@ -16,6 +17,7 @@ namespace {
 
 using test::ByteDisk;
 using test::error_of;
+using test::GgufBuilder;
 using test::SafetensorsBuilder;
 using Numbers = std::vector<double>;
 
@@ -404,63 +406,10 @@ TEST(Mlx, WhatIsNotFoldedIsRefused) {
 
 // ---------------------------------------------------------------- llama.cpp
 
-// A GGUF file of F32 matrices, as convert_lora_to_gguf.py writes it.
-class GgufBuilder {
- public:
-  GgufBuilder& text(const std::string& name, const std::string& value) {
-    field(name, 8);
-    string(fields_, value);
-    return *this;
-  }
-  GgufBuilder& number(const std::string& name, float value) {
-    field(name, 6);
-    test::append_little_endian(fields_, value);
-    return *this;
-  }
-  // Row-major, `rows` first.
-  GgufBuilder& matrix(const std::string& name, std::uint64_t rows, const Numbers& values) {
-    string(tensors_, name);
-    test::append_little_endian(tensors_, std::uint32_t{2});
-    test::append_little_endian(tensors_, static_cast<std::uint64_t>(values.size() / rows));
-    test::append_little_endian(tensors_, rows);
-    test::append_little_endian(tensors_, std::uint32_t{0});
-    test::append_little_endian(tensors_, static_cast<std::uint64_t>(data_.size()));
-    data_ += test::encode(Dtype::F32, values);
-    data_.resize((data_.size() + 31) / 32 * 32);
-    ++count_;
-    return *this;
-  }
-  std::string bytes() const {
-    std::string all = "GGUF";
-    test::append_little_endian(all, std::uint32_t{3});
-    test::append_little_endian(all, count_);
-    test::append_little_endian(all, field_count_);
-    all += fields_ + tensors_;
-    all.resize((all.size() + 31) / 32 * 32);
-    return all + data_;
-  }
-
- private:
-  static void string(std::string& to, const std::string& value) {
-    test::append_little_endian(to, static_cast<std::uint64_t>(value.size()));
-    to += value;
-  }
-  void field(const std::string& name, std::uint32_t kind) {
-    string(fields_, name);
-    test::append_little_endian(fields_, kind);
-    ++field_count_;
-  }
-  std::string fields_;
-  std::string tensors_;
-  std::string data_;
-  std::uint64_t count_ = 0;
-  std::uint64_t field_count_ = 0;
-};
-
 GgufBuilder gguf_lora(const std::string& architecture, float alpha) {
   GgufBuilder file;
   file.text("general.architecture", architecture).text("general.type", "adapter");
-  file.text("adapter.type", "lora").number("adapter.lora.alpha", alpha);
+  file.text("adapter.type", "lora").real("adapter.lora.alpha", alpha);
   return file;
 }
 
@@ -469,8 +418,8 @@ TEST(GgufLora, HasGgmlsNamesAndAnAlpha) {
     ByteDisk disk;
     disk.files["a/l.gguf"] = gguf_lora("qwen2", alpha)
                                  .text("general.base_model.0.name", "Base")
-                                 .matrix("blk.0.attn_q.weight.lora_a", kRank, kA)
-                                 .matrix("blk.0.attn_q.weight.lora_b", kOut, kB)
+                                 .floats("blk.0.attn_q.weight.lora_a", {kRank, kIn}, kA)
+                                 .floats("blk.0.attn_q.weight.lora_b", {kOut, kRank}, kB)
                                  .bytes();
     disk.files["a/adapter_config.json"] = R"({"peft_type":"IA3"})";  // belongs to another file
     const Folded folded(disk, "a/l.gguf", {weight("model.layers.0.self_attn.q_proj.weight")});
@@ -483,8 +432,8 @@ TEST(GgufLora, HasGgmlsNamesAndAnAlpha) {
 TEST(GgufLora, OfAnEmbeddingIsTransposed) {
   ByteDisk disk;
   disk.files["l.gguf"] = gguf_lora("llama", 2)
-                             .matrix("token_embd.weight.lora_a", kIn, turned(kA, kRank))
-                             .matrix("token_embd.weight.lora_b", kOut, kB)
+                             .floats("token_embd.weight.lora_a", {kIn, kRank}, turned(kA, kRank))
+                             .floats("token_embd.weight.lora_b", {kOut, kRank}, kB)
                              .bytes();
   const Folded folded(disk, "l.gguf", {weight("model.embed_tokens.weight", {kIn, kOut})});
   EXPECT_EQ(folded.change(), turned(product(1.0), kOut));
@@ -495,8 +444,8 @@ TEST(GgufLora, RowsOfQueriesAreTransformersAgain) {
   const Numbers stored = {kB[0], kB[1], kB[4], kB[5], kB[2], kB[3], kB[6], kB[7]};
   ByteDisk disk;
   disk.files["l.gguf"] = gguf_lora("llama", 2)
-                             .matrix("blk.0.attn_q.weight.lora_a", kRank, kA)
-                             .matrix("blk.0.attn_q.weight.lora_b", kOut, stored)
+                             .floats("blk.0.attn_q.weight.lora_a", {kRank, kIn}, kA)
+                             .floats("blk.0.attn_q.weight.lora_b", {kOut, kRank}, stored)
                              .bytes();
   const std::vector<TensorInfo> model = {weight("model.layers.0.self_attn.q_proj.weight")};
   std::unique_ptr<Adapter> adapter = open_adapter(disk, "l.gguf");
@@ -529,10 +478,14 @@ TEST(GgufLora, WhatIsNoLoraIsRefused) {
       {gguf_lora("phi3", 2), "for the architecture `phi3`"},
       {gguf_lora("llama", std::numeric_limits<float>::infinity()),
        "no number `adapter.lora.alpha`"},
-      {gguf_lora("llama", 2).matrix("blk.0.odd.weight.lora_a", kRank, kA),
+      {gguf_lora("llama", 2).floats("blk.0.odd.weight.lora_a", {kRank, kIn}, kA),
        "`blk.0.odd.weight.lora_a`"},
-      {gguf_lora("llama", 2).matrix("blk.0.attn_q.weight", kRank, kA), "is no factor of a weight"},
-      {gguf_lora("llama", 2).matrix("blk.0.attn_q.weight.lora_a", kRank, kA), "has no lora_B"},
+      {gguf_lora("llama", 2).floats("blk.0.attn_q.weight", {kRank, kIn}, kA),
+       "is no factor of a weight"},
+      {gguf_lora("llama", 2).floats("blk.0.attn_q.weight.lora_a", {kRank, kIn}, kA),
+       "has no lora_B"},
+      {gguf_lora("llama", 2).tensor("blk.0.attn_q.weight.lora_a", {1, 256}, 16, std::string(66, 0)),
+       "in IQ2_XXS, which is not read"},
       {gguf_lora("llama", 2), "holds no tensors"},
   };
   for (const Case& c : cases) {

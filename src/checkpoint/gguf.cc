@@ -45,20 +45,6 @@ struct Place {
   float above = 0;          // what the stored numbers are greater by
 };
 
-// Elements [skipped, skipped + count) of consecutive blocks as float32, at any address.
-void decode_blocks(const GgufType& type, const std::uint8_t* block, std::uint64_t skipped,
-                   std::uint64_t count, std::byte* to) {
-  std::array<float, 256> values{};
-  for (; count != 0; block += type.bytes) {
-    type.decode(block, values.data());
-    const std::uint64_t taken = std::min(type.elements - skipped, count);
-    std::memcpy(to, values.data() + skipped, static_cast<std::size_t>(taken) * sizeof(float));
-    to += taken * sizeof(float);
-    count -= taken;
-    skipped = 0;
-  }
-}
-
 class MappedBlocks final : public CodedElements {
  public:
   // Element `first` of the tensor is `skipped` elements behind the first of `blocks`.
@@ -163,7 +149,7 @@ class GgufCheckpoint final : public Checkpoint, public SelfDescribed {
     }
     const std::span<std::byte> whole = to;
     for_each_run(tensor, first, count, [&](std::uint64_t stored, std::uint64_t run) {
-      read_run(places_[tensor], stored, run, to.first(static_cast<std::size_t>(run * size)));
+      read_run(places_[tensor], stored, to.first(static_cast<std::size_t>(run * size)));
       to = to.subspan(static_cast<std::size_t>(run * size));
     });
     if (places_[tensor].above != 0) lower(whole, places_[tensor].above);
@@ -371,25 +357,11 @@ class GgufCheckpoint final : public Checkpoint, public SelfDescribed {
     }
   }
 
-  void read_run(const Place& place, std::uint64_t first, std::uint64_t count,
-                std::span<std::byte> to) const {
+  void read_run(const Place& place, std::uint64_t first, std::span<std::byte> to) const {
+    const ReadFile& file = *files_[place.file];
     const GgufType& type = *place.type;
-    if (type.plain) return files_[place.file]->read(place.stored.offset + first * type.bytes, to);
-    constexpr std::uint64_t kMostBlocks = 2048;  // read at once: about 430 kB at the most
-    std::vector<std::uint8_t> bytes;
-    while (count != 0) {
-      const std::uint64_t block = first / type.elements;
-      const std::uint64_t end = (first + count - 1) / type.elements + 1;
-      const std::uint64_t blocks = std::min(end - block, kMostBlocks);
-      bytes.resize(static_cast<std::size_t>(blocks * type.bytes));
-      files_[place.file]->read(place.stored.offset + block * type.bytes,
-                               std::as_writable_bytes(std::span(bytes)));
-      const std::uint64_t taken = std::min((block + blocks) * type.elements - first, count);
-      decode_blocks(type, bytes.data(), first % type.elements, taken, to.data());
-      to = to.subspan(static_cast<std::size_t>(taken) * sizeof(float));
-      first += taken;
-      count -= taken;
-    }
+    if (type.plain) return file.read(place.stored.offset + first * type.bytes, to);
+    read_blocks(file, place.stored.offset, type, first, to);
   }
 
   std::string path_;

@@ -88,14 +88,16 @@ class Reader {
              "use the adapter in PEFT's layout");
     }
     const GgufType& type = *find_gguf_type(tensor.type);
-    if (!type.plain) {
-      refuse(fmt::format("holds `{}` in blocks of type {}", tensor.name, type.name),
-             "convert the adapter with --outtype f32 or f16");
+    if (!type.is_read()) {
+      refuse(fmt::format("holds `{}` in {}, which is not read", tensor.name, type.name),
+             "convert the adapter with --outtype f32, f16, bf16 or q8_0");
     }
     module.resize(module.size() - kWeight.size());
     StoredTensor result;
-    result.info = {module + std::string(*mark), *type.plain, tensor.shape, tensor.elements};
+    result.info = {module + std::string(*mark), type.plain.value_or(Dtype::F32), tensor.shape,
+                   tensor.elements};
     result.offset = tensor.offset;
+    if (!type.plain) result.blocks = &type;
     return result;
   }
 

@@ -24,8 +24,8 @@ struct GgufAdapter {
 bool is_gguf_file(const ReadFile& file);
 
 // Throws what read_gguf_header throws; Unsupported, naming it, for what is no LoRA, for tensors
-// that are quantised or have no place in a model, and for architectures whose rows may be reordered
-// in ways that are not known.
+// of a type that is not read or that have no place in a model, and for architectures whose rows may
+// be reordered in ways that are not known.
 GgufAdapter read_gguf_adapter(const ReadFile& file);
 
 }  // namespace thorns

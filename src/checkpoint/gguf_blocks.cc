@@ -9,6 +9,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
+#include <string>
+#include <vector>
 
 #include "base/convert.h"
 
@@ -190,12 +193,74 @@ constexpr std::array<GgufType, 35> kTypes = {{
     {42, "Q2_0", 64, 18},
 }};
 
+class DecodedBlocks final : public ReadFile {
+ public:
+  DecodedBlocks(const ReadFile& file, std::uint64_t offset, const GgufType& type,
+                std::uint64_t elements)
+      : file_(file), offset_(offset), type_(type), elements_(elements) {}
+
+  void read(std::uint64_t offset, std::span<std::byte> to) const override {
+    read_blocks(file_, offset_, type_, offset / sizeof(float), to);
+  }
+  void will_need(std::uint64_t offset, std::uint64_t bytes) const override {
+    if (bytes == 0) return;
+    const std::uint64_t in_block = type_.elements * sizeof(float);
+    const std::uint64_t block = offset / in_block;
+    const std::uint64_t end = (offset + bytes - 1) / in_block + 1;
+    file_.will_need(offset_ + block * type_.bytes, (end - block) * type_.bytes);
+  }
+  std::uint64_t size() const override { return elements_ * sizeof(float); }
+  const std::string& path() const override { return file_.path(); }
+
+ private:
+  const ReadFile& file_;
+  std::uint64_t offset_;
+  const GgufType& type_;
+  std::uint64_t elements_;
+};
+
 }  // namespace
 
 const GgufType* find_gguf_type(std::uint32_t number) {
   const auto found = std::find_if(kTypes.begin(), kTypes.end(),
                                   [&](const GgufType& type) { return type.number == number; });
   return found == kTypes.end() ? nullptr : &*found;
+}
+
+void decode_blocks(const GgufType& type, const std::uint8_t* block, std::uint64_t skipped,
+                   std::uint64_t count, std::byte* to) {
+  std::array<float, 256> values{};
+  for (; count != 0; block += type.bytes) {
+    type.decode(block, values.data());
+    const std::uint64_t taken = std::min(type.elements - skipped, count);
+    std::memcpy(to, values.data() + skipped, static_cast<std::size_t>(taken) * sizeof(float));
+    to += taken * sizeof(float);
+    count -= taken;
+    skipped = 0;
+  }
+}
+
+void read_blocks(const ReadFile& file, std::uint64_t offset, const GgufType& type,
+                 std::uint64_t first, std::span<std::byte> to) {
+  constexpr std::uint64_t kMostBlocks = 2048;  // at once
+  std::vector<std::uint8_t> bytes;
+  for (std::uint64_t count = to.size() / sizeof(float); count != 0;) {
+    const std::uint64_t block = first / type.elements;
+    const std::uint64_t end = (first + count - 1) / type.elements + 1;
+    const std::uint64_t blocks = std::min(end - block, kMostBlocks);
+    bytes.resize(static_cast<std::size_t>(blocks * type.bytes));
+    file.read(offset + block * type.bytes, std::as_writable_bytes(std::span(bytes)));
+    const std::uint64_t taken = std::min((block + blocks) * type.elements - first, count);
+    decode_blocks(type, bytes.data(), first % type.elements, taken, to.data());
+    to = to.subspan(static_cast<std::size_t>(taken) * sizeof(float));
+    first += taken;
+    count -= taken;
+  }
+}
+
+std::unique_ptr<ReadFile> decoded_blocks(const ReadFile& file, std::uint64_t offset,
+                                         const GgufType& type, std::uint64_t elements) {
+  return std::make_unique<DecodedBlocks>(file, offset, type, elements);
 }
 
 }  // namespace thorns

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "checkpoint/gguf_blocks.h"
 #include "checkpoint/weights_file.h"
 #include "thorns/error.h"
 
@@ -51,8 +52,14 @@ void ShardedSource::take(std::vector<Row> rows) {
   infos_.reserve(rows.size());
   places_.reserve(rows.size());
   for (Row& row : rows) {
+    Place place{row.entry.offset, row.file, std::move(row.entry.strides), nullptr};
+    if (row.entry.blocks != nullptr) {
+      place.decoded = decoded_blocks(*files_[row.file], row.entry.offset, *row.entry.blocks,
+                                     row.entry.info.elements);
+      place.offset = 0;
+    }
     infos_.push_back(std::move(row.entry.info));
-    places_.push_back({row.entry.offset, row.file, std::move(row.entry.strides)});
+    places_.push_back(std::move(place));
   }
 }
 
@@ -87,7 +94,7 @@ void ShardedSource::read(std::size_t tensor, std::uint64_t first, std::span<std:
   }
   if (to.empty()) return;
   const Place& place = places_[tensor];
-  const ReadFile& file = *files_[place.file];
+  const ReadFile& file = numbers_of(place);
   if (!place.strides.empty()) return read_strided(file, layout_of(tensor), first, to);
   file.read(place.offset + first * size, to);
 }
@@ -102,7 +109,7 @@ std::unique_ptr<FilePart> ShardedSource::map(std::size_t tensor, std::uint64_t f
   }
   const std::uint64_t offset = place.offset + first * size;
   if (offset % size != 0) return nullptr;  // its elements would not be aligned in memory either
-  return files_[place.file]->map(offset, static_cast<std::size_t>(count) * size);
+  return numbers_of(place).map(offset, static_cast<std::size_t>(count) * size);
 }
 
 void ShardedSource::will_need(std::size_t tensor, std::uint64_t first, std::uint64_t count) const {
@@ -111,7 +118,7 @@ void ShardedSource::will_need(std::size_t tensor, std::uint64_t first, std::uint
   const std::uint64_t within = std::min(count, infos_[tensor].elements - first);
   if (within == 0) return;
   const Place& place = places_[tensor];
-  const ReadFile& file = *files_[place.file];
+  const ReadFile& file = numbers_of(place);
   if (!place.strides.empty()) return will_need_strided(file, layout_of(tensor), first, within);
   file.will_need(place.offset + first * size, within * size);
 }

@@ -39,9 +39,10 @@ class ShardedSource final : public TensorSource {
 
  private:
   struct Place {
-    std::uint64_t offset = 0;  // in the file
+    std::uint64_t offset = 0;  // in the file, or among its decoded numbers
     std::size_t file = 0;
-    std::vector<std::uint64_t> strides;  // as in StoredTensor
+    std::vector<std::uint64_t> strides;       // as in StoredTensor
+    std::unique_ptr<const ReadFile> decoded;  // null: plain numbers in the file itself
   };
 
   struct Row {
@@ -49,6 +50,9 @@ class ShardedSource final : public TensorSource {
     std::size_t file = 0;
   };
   void take(std::vector<Row> rows);
+  const ReadFile& numbers_of(const Place& place) const {
+    return place.decoded == nullptr ? *files_[place.file] : *place.decoded;
+  }
   StridedLayout layout_of(std::size_t tensor) const;
 
   std::vector<std::unique_ptr<ReadFile>> files_;

@@ -10,6 +10,8 @@
 
 namespace thorns {
 
+struct GgufType;
+
 constexpr std::size_t kMostDimensions = 16;  // of a tensor; real ones have 5 at the most
 
 struct StoredTensor {
@@ -18,6 +20,9 @@ struct StoredTensor {
   // Distance from an element to its neighbour in each dimension, in elements. Empty where the
   // elements lie in row-major order without gaps, as almost always.
   std::vector<std::uint64_t> strides = {};
+  // Not null: at `offset` begin blocks of this type, which stand for float32 numbers; the strides
+  // are those of the numbers.
+  const GgufType* blocks = nullptr;
 };
 
 }  // namespace thorns
