@@ -212,8 +212,8 @@ class Norms final : public TestChange<NormChange> {
  private:
   static double norm(std::uint64_t line) { return 1 + static_cast<double>(line) / 10; }
   bool by_column(const BaseTensor& /*base*/) const override { return columns_; }
-  std::vector<double> load(const TensorSource&) const override {
-    std::vector<double> norms(columns_ ? kColumns : kRows);
+  std::vector<std::optional<double>> load(const TensorSource&, const BaseTensor&) const override {
+    std::vector<std::optional<double>> norms(columns_ ? kColumns : kRows);
     for (std::size_t line = 0; line < norms.size(); ++line) norms[line] = norm(line);
     return norms;
   }

@@ -254,8 +254,8 @@ class UnitRows final : public NormChange {
   std::vector<std::size_t> tensors() const override { return {}; }
   std::uint64_t memory(const BaseTensor&) const override { return 0; }
   bool by_column(const BaseTensor&) const override { return false; }
-  std::vector<double> load(const TensorSource&) const override {
-    return std::vector<double>(kRows, 1.0);
+  std::vector<std::optional<double>> load(const TensorSource&, const BaseTensor&) const override {
+    return std::vector<std::optional<double>>(kRows, 1.0);
   }
 };
 

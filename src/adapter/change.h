@@ -96,7 +96,9 @@ class MapChange : public Change {
 class NormChange : public Change {
  public:
   virtual bool by_column(const BaseTensor& base) const = 0;
-  virtual std::vector<double> load(const TensorSource& source) const = 0;  // one norm per line
+  // One norm per line; none for a line that stays as it is.
+  virtual std::vector<std::optional<double>> load(const TensorSource& source,
+                                                  const BaseTensor& base) const = 0;
 };
 
 }  // namespace thorns

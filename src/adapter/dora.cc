@@ -23,10 +23,12 @@ class Magnitudes final : public NormChange {
   std::string expected() const override { return fmt::format("{} outputs", count_); }
   std::vector<std::size_t> tensors() const override { return {tensor_}; }
   std::uint64_t memory(const BaseTensor& /*base*/) const override {
-    return count_ * 3 * sizeof(double);
+    return count_ * 4 * sizeof(double);
   }
-  std::vector<double> load(const TensorSource& source) const override {
-    return read_numbers(source, tensor_);
+  std::vector<std::optional<double>> load(const TensorSource& source,
+                                          const BaseTensor& /*base*/) const override {
+    const std::vector<double> numbers = read_numbers(source, tensor_);
+    return {numbers.begin(), numbers.end()};
   }
 
  private:

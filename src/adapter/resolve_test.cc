@@ -45,6 +45,10 @@ class Fold {
     weights_.add(name, Dtype::F32, std::move(shape), std::vector<double>(count));
     return *this;
   }
+  Fold& numbers(const std::string& name, const std::vector<double>& values) {
+    weights_.add(name, Dtype::F32, {values.size()}, values);
+    return *this;
+  }
   Fold& base(const Shapes& tensors, Dtype dtype = Dtype::BF16) {
     for (const auto& [name, shape] : tensors) {
       TensorInfo info{name, dtype, shape, 1};
@@ -68,6 +72,7 @@ class Fold {
     recut(adapter_, target_);
     return resolve(*adapter_, target_);
   }
+  const TensorSource& source() const { return adapter_->source(); }
   // The change of a model's tensor by row and column, after run().
   std::vector<double> change(const ResolvedUpdate& resolved) const {
     const std::size_t rows = resolved.base.rows();
@@ -422,13 +427,65 @@ TEST(Recut, PartsThatCannotBeSoAreRefused) {
   half.base({{"a.gate_proj.weight", {4, 3}}, {"a.up_proj.weight", {6, 3}}});
   EXPECT_EQ(error_of([&] { half.run(); }).code(), ErrorCode::Mismatch);
 
-  Fold dora;
-  dora.config(R"(,"use_dora":true)").lora("a.q_proj", 4, 3);
-  dora.tensor("a.q_proj.lora_magnitude_vector", {4}).base({{"a.qkv_proj.weight", {8, 3}}});
-  const Error error = error_of([&] { dora.run(); });
+  Fold turned;
+  turned.tensor("a.q_proj.lora_embedding_A", {2, 4}).tensor("a.q_proj.lora_embedding_B", {3, 2});
+  turned.base({{"a.qkv_proj.weight", {8, 3}}});
+  const Error error = error_of([&] { turned.run(); });
   EXPECT_EQ(error.code(), ErrorCode::Unsupported);
   EXPECT_NE(error.message().find("`a.q_proj` is `qkv_proj` in the model"), std::string::npos)
       << error.message();
+}
+
+// What the updates of a model's tensors hold, line by line, in the order of resolve().
+std::vector<std::string> row_by_row(Fold& fold) {
+  std::vector<std::string> said;
+  for (const ResolvedUpdate& resolved : fold.run()) {
+    const Change* const change = resolved.update->change.get();
+    const std::size_t rows = resolved.base.shape[0];
+    std::string line = resolved.tensor;
+    const auto say = [&](double number) { line += " " + std::to_string(std::lround(number)); };
+    if (const auto* norms = dynamic_cast<const NormChange*>(change)) {
+      for (const auto& norm : norms->load(fold.source(), resolved.base)) say(norm.value_or(-1));
+    } else if (const auto* sum = dynamic_cast<const DeltaChange*>(change)) {
+      std::vector<double> numbers(rows - 1);
+      sum->load(fold.source(), resolved.base)->generate(1, numbers);
+      for (const double number : numbers) say(number);
+    } else if (const auto* map = dynamic_cast<const MapChange*>(change)) {
+      const std::vector<double> ones(rows, 1.0);
+      std::vector<double> kept(rows);
+      map->load(fold.source(), resolved.base)->apply(0, ones, kept);
+      for (const double number : kept) say(number);
+    } else {
+      continue;  // factors
+    }
+    said.push_back(line);
+  }
+  return said;
+}
+
+TEST(Recut, NormsAndBiasesGoTheWayOfTheirRows) {
+  // DoRA, a bias with the factors' scale, 3, and one that replaces the model's.
+  const std::string config = R"(,"use_dora":true,"lora_alpha":6)";
+  const Shapes joined = {{"m.qkv_proj.weight", {8, 3}}, {"m.qkv_proj.bias", {8}}};
+  const Shapes apart = {{"m.q_proj.weight", {4, 3}}, {"m.q_proj.bias", {4}},
+                        {"m.k_proj.weight", {2, 3}}, {"m.k_proj.bias", {2}},
+                        {"m.v_proj.weight", {2, 3}}, {"m.v_proj.bias", {2}}};
+  Fold parts;
+  parts.config(config).base(joined);
+  parts.lora("m.q_proj", 4, 3).numbers("m.q_proj.lora_magnitude_vector", {1, 2, 3, 4});
+  parts.lora("m.v_proj", 2, 3).numbers("m.v_proj.lora_magnitude_vector", {7, 8});
+  parts.numbers("m.q_proj.lora_B.bias", {1, 2, 3, 4}).numbers("m.v_proj.base_layer.bias", {10, 20});
+  EXPECT_EQ(row_by_row(parts),
+            (Names{"m.qkv_proj.bias 1 1 1 1 1 1 0 0", "m.qkv_proj.bias 6 9 12 0 0 10 20",
+                   "m.qkv_proj.weight 1 2 3 4 -1 -1 7 8"}));
+  Fold whole;
+  whole.config(config).base(apart).lora("m.qkv_proj", 8, 3);
+  whole.numbers("m.qkv_proj.lora_magnitude_vector", {1, 2, 3, 4, 5, 6, 7, 8});
+  whole.numbers("m.qkv_proj.bias", {1, 2, 3, 4, 5, 6, 7, 8});
+  EXPECT_EQ(row_by_row(whole),
+            (Names{"m.k_proj.bias 0 0", "m.k_proj.bias 6", "m.k_proj.weight 5 6",
+                   "m.q_proj.bias 0 0 0 0", "m.q_proj.bias 2 3 4", "m.q_proj.weight 1 2 3 4",
+                   "m.v_proj.bias 0 0", "m.v_proj.bias 8", "m.v_proj.weight 7 8"}));
 }
 
 TEST(Resolve, EverythingThatFindsNoTensorIsListed) {

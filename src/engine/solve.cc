@@ -270,7 +270,7 @@ class Solver {
   // blocks.
   Point solve_norm(const NormNode& node) const {
     const auto& change = static_cast<const NormChange&>(*node.update->change);
-    const Vector norms = change.load(node.adapter->source());
+    const auto norms = change.load(node.adapter->source(), node.base);
     Point point = points_[node.model];
     const std::size_t columns =
         program_.lines == Lines::Columns ? program_.cells_of(0) : norms.size();
@@ -289,7 +289,7 @@ class Solver {
       squares[line] += inner(at(point, cell), at(point, cell), cell);
     });
     for (std::size_t line = 0; line < norms.size(); ++line) {
-      if (squares[line] > 0) continue;
+      if (squares[line] > 0 || !norms[line]) continue;
       throw Error(
           ErrorCode::NonFinite,
           fmt::format("`{}` scales every {} of `{}` to a norm, but {} {} is zero", node.label,
@@ -299,7 +299,8 @@ class Solver {
           "the adapter and the model do not belong together, or the model is damaged");
     }
     each([&](std::size_t cell, std::size_t line) {
-      const double scale = norms[line] / std::sqrt(squares[line]);
+      if (!norms[line]) return;
+      const double scale = *norms[line] / std::sqrt(squares[line]);
       for (std::size_t i = 0; i < n_; ++i) at(point, cell)[i] *= scale;
     });
     return point;

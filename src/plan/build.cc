@@ -351,7 +351,7 @@ class Builder {
     }
     program_.lines = axis;
     ProgramNode made;
-    made.norm = NormNode{base, operand.adapter, &update, operand.label, index};
+    made.norm = NormNode{base, operand.adapter, &update, operand.base, operand.label, index};
     return push(std::move(made));
   }
 

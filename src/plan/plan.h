@@ -112,6 +112,7 @@ struct NormNode {
   std::size_t model = 0;  // in nodes
   const Adapter* adapter = nullptr;
   const Update* update = nullptr;
+  BaseTensor base;
   std::string label;
   std::size_t recipe_node = 0;  // the fold, in Recipe::nodes
 };
