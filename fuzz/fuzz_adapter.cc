@@ -152,7 +152,9 @@ void check_needs(const thorns::Adapter& adapter, const thorns::Change& change,
   require(change.fits(base) && !change.expected().empty());
   require(change.memory(base) < kMostMemory);
   require(change.bytes(adapter.source(), base) < kMostMemory);
-  if (const auto* map = dynamic_cast<const thorns::MapChange*>(&change)) map->elementwise();
+  if (const auto* map = dynamic_cast<const thorns::MapChange*>(&change)) {
+    require(map->elementwise() || base.rows() % map->rows_together() == 0);
+  }
 }
 
 // Loads the update as the engine would, and computes all of it.
@@ -173,7 +175,7 @@ void compute(const thorns::Adapter& adapter, const thorns::ResolvedUpdate& resol
     map->load(adapter.source(), base)->apply(0, before, after);
   } else if (const auto* norm = dynamic_cast<const thorns::NormChange*>(update.change.get())) {
     const std::size_t lines = norm->by_column(base) ? base.columns() : base.rows();
-    require(norm->load(adapter.source()).size() == lines);
+    require(norm->load(adapter.source(), base).size() == lines);
   }
 }
 

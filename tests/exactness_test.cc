@@ -204,6 +204,54 @@ class Rotated final : public TestChange<MapChange> {
   }
 };
 
+// Every row with a part of the next one, around its group.
+class TurnRows final : public MapChange, public PlainChange {
+ public:
+  TurnRows(std::uint64_t together, std::uint64_t columns)
+      : together_(together), columns_(columns) {}
+
+ private:
+  static constexpr double kStay = 0.8;
+  static constexpr double kMove = 0.6;
+  // Whole groups.
+  void turn(std::span<const double> from, std::span<double> to) const {
+    const std::uint64_t group = together_ * columns_;
+    for (std::size_t i = 0; i < from.size(); ++i) {
+      const std::uint64_t first = i / group * group;
+      to[i] = kStay * from[i] + kMove * from[first + (i - first + columns_) % group];
+    }
+  }
+  class Loaded final : public RowMap {
+   public:
+    explicit Loaded(const TurnRows& change) : change_(change) {}
+    void apply(std::uint64_t first, std::span<const double> from,
+               std::span<double> to) const override {
+      EXPECT_EQ(first % (change_.together_ * change_.columns_), 0U);
+      EXPECT_EQ(from.size() % (change_.together_ * change_.columns_), 0U);
+      change_.turn(from, to);
+    }
+
+   private:
+    const TurnRows& change_;
+  };
+  bool fits(const BaseTensor& base) const override { return base.columns() == columns_; }
+  std::string expected() const override { return "groups of rows"; }
+  std::vector<std::size_t> tensors() const override { return {}; }
+  std::uint64_t memory(const BaseTensor& /*base*/) const override { return 1000; }
+  bool elementwise() const override { return false; }
+  std::uint64_t rows_together() const override { return together_; }
+  std::unique_ptr<RowMap> load(const TensorSource&, const BaseTensor&) const override {
+    return std::make_unique<Loaded>(*this);
+  }
+  void change(std::vector<double>& values) const override {
+    const std::vector<double> before = values;
+    turn(before, values);
+  }
+
+  std::uint64_t together_;
+  std::uint64_t columns_;
+};
+
 // Row r, or column c, to the norm 1 + its number / 10.
 class Norms final : public TestChange<NormChange> {
  public:
@@ -229,9 +277,10 @@ class Norms final : public TestChange<NormChange> {
 };
 
 std::unique_ptr<MemoryAdapter> adapter_of(
-    const std::string& name, std::vector<std::pair<UpdateKind, std::shared_ptr<Change>>> changes) {
+    const std::string& name, std::vector<std::pair<UpdateKind, std::shared_ptr<Change>>> changes,
+    std::uint64_t rows = kRows, std::uint64_t columns = kColumns) {
   // A LoRA comes first, whose product the others change, too.
-  auto made = lora(name, "model.layers.0.mlp.up_proj", kRows, kColumns, 4, 0.5, 100);
+  auto made = lora(name, "model.layers.0.mlp.up_proj", rows, columns, 4, 0.5, 100);
   std::vector<Update> updates = made->updates();
   for (auto& [kind, change] : changes) {
     Update update = updates.front();
@@ -251,6 +300,8 @@ Loras changing_adapters() {
   loras["Add"] = adapter_of("Add", {{UpdateKind::Generate, std::make_shared<Waves>()}});
   loras["Turn"] = adapter_of("Turn", {{UpdateKind::Map, std::make_shared<Turn>()}});
   loras["Rotate"] = adapter_of("Rotate", {{UpdateKind::Map, std::make_shared<Rotated>()}});
+  loras["TurnRows"] =
+      adapter_of("TurnRows", {{UpdateKind::Map, std::make_shared<TurnRows>(14, kColumns)}});
   loras["Rows"] = adapter_of("Rows", {{UpdateKind::Normalise, std::make_shared<Norms>(false)}});
   loras["Columns"] =
       adapter_of("Columns", {{UpdateKind::Normalise, std::make_shared<Norms>(true)}});
@@ -258,7 +309,8 @@ Loras changing_adapters() {
 }
 
 const std::vector<std::string>& changing_names() {
-  static const std::vector<std::string> names = {"Add", "Turn", "Rotate", "Rows", "Columns"};
+  static const std::vector<std::string> names = {"Add",      "Turn", "Rotate",
+                                                 "TurnRows", "Rows", "Columns"};
   return names;
 }
 
@@ -276,7 +328,9 @@ std::vector<std::string> changing_keys() {
   for (const char* key : {"A[Add][Turn]", "A[Turn][Add]", "{A[Rows][Turn]+B[Turn][Rows]}",
                           "{{A+B}[Rows]+C}[0.5*Rows]", "{A[Rotate]+{B[Turn]+C}[Rotate]}[Rotate]",
                           "{A[Columns]+B[Add]}[Columns]", "{{A[Turn]+B}[0.3*Turn]+C[Rows]}[Rows]",
-                          "{{A[Rotate]+B}[0.3*Rotate]+C[Rows]}[Rotate]"}) {
+                          "{{A[Rotate]+B}[0.3*Rotate]+C[Rows]}[Rotate]",
+                          "{{A[TurnRows]+B}[0.3*Rotate]+C}[TurnRows][Rows]",
+                          "{A[Columns][TurnRows]+B[Add]}[Columns]"}) {
     keys.emplace_back(key);
   }
   return keys;
@@ -321,11 +375,64 @@ TEST(SameBytes, ForChangesOfEveryKind) {
   }
 }
 
+// 100 rows of 1000 are more than a grain has at the most; 20 are less.
+TEST(SameBytes, WhereRowsAreComputedTogether) {
+  constexpr std::uint64_t kLongRows = 300;
+  constexpr std::uint64_t kLong = 1000;
+  const KeyBinder binder({"A", "B"}, {"Wide", "Narrow"});
+  Loras loras;
+  for (const auto& [name, together] : {std::pair("Wide", 100), std::pair("Narrow", 20)}) {
+    const auto change = std::make_shared<TurnRows>(together, kLong);
+    loras[name] = adapter_of(name, {{UpdateKind::Map, change}}, kLongRows, kLong);
+  }
+  const Models models = small_family(Dtype::BF16, kLongRows, kLong);
+  for (const char* key : {"{A+B}[Wide]", "{A[Narrow]+B}[0.5*Wide]", "{A[Narrow]+B}"}) {
+    const Recipe recipe = binder.bind(key);
+    const auto expected = merge_in_memory(recipe, models, loras).bytes;
+    Exactness exactness;
+    exactness.check(Dtype::BF16, expected.at(0), Oracle(recipe, models, loras).tensor(kTensor),
+                    key);
+    EXPECT_GE(exactness.share(), 0.999) << key;
+    for (const std::size_t threads : {1U, 3U}) {
+      PlanOptions options;
+      options.threads = threads;
+      options.memory = 80'000'000;
+      EXPECT_EQ(merge_in_memory(recipe, models, loras, options).bytes, expected) << key;
+    }
+  }
+}
+
+TEST(Changes, RowsOfSeveralVocabulariesAreNotComputedTogether) {
+  const KeyBinder binder({"A", "B"}, {"TurnRows"});
+  const std::string head = "lm_head.weight";
+  Loras loras;
+  loras["TurnRows"] =
+      adapter_of("TurnRows", {{UpdateKind::Map, std::make_shared<TurnRows>(14, kColumns)}});
+  Models models;
+  for (const auto& [name, rows] : {std::pair("A", kRows), std::pair("B", kRows + 14)}) {
+    models[name] = {tensor("model.layers.0.mlp.up_proj.weight", Dtype::BF16, {kRows, kColumns},
+                           normal_values(kRows * kColumns, 1)),
+                    tensor(head, Dtype::BF16, {rows, kColumns}, normal_values(rows * kColumns, 2))};
+  }
+  std::vector<Update> updates = loras["TurnRows"]->updates();
+  for (Update& update : updates) update.module = "lm_head";
+  loras["TurnRows"] = std::make_unique<MemoryAdapter>(
+      "TurnRows", updates,
+      static_cast<const MemoryCheckpoint&>(loras["TurnRows"]->source()).data());
+  try {
+    merge_in_memory(binder.bind("{A[TurnRows]+B}"), models, loras);
+    ADD_FAILURE() << "not refused";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::Unsupported);
+    EXPECT_NE(error.message().find("mixes rows"), std::string::npos) << error.message();
+  }
+}
+
 TEST(Changes, LinesOfBothAxesAreRefused) {
   const KeyBinder binder({"A", "B"}, changing_names());
   const Loras loras = changing_adapters();
   const Models models = small_family(Dtype::BF16, kRows, kColumns);
-  for (const char* key : {"{A[Rows]+B[Columns]}", "A[Columns][Turn]"}) {
+  for (const char* key : {"{A[Rows]+B[Columns]}", "A[Columns][Turn]", "A[Rows][TurnRows]"}) {
     try {
       merge_in_memory(binder.bind(key), models, loras);
       ADD_FAILURE() << key;

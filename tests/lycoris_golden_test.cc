@@ -30,7 +30,8 @@ TEST_P(LycorisGolden, EqualsItsOwnMerge) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Lycoris, LycorisGolden,
-                         testing::Values("locon", "locon_dora", "loha", "lokr", "lokr_whole"));
+                         testing::Values("locon", "locon_dora", "loha", "lokr", "lokr_whole", "oft",
+                                         "oft_bound", "boft", "boft_bound"));
 
 }  // namespace
 }  // namespace thorns

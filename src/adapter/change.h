@@ -75,12 +75,13 @@ class DeltaChange : public Change {
   virtual std::unique_ptr<Delta> load(const TensorSource& source, const BaseTensor& base) const = 0;
 };
 
-// T(W), linear in W; each row of the result depends on the same row of W alone.
+// T(W), linear in W; each row of the result depends on the same row of W alone, or on the rows of
+// its group.
 class RowMap {
  public:
   virtual ~RowMap() = default;
-  // Elements [first, first + from.size()) of the result from the same elements of W: whole rows,
-  // unless the change is elementwise. `from` and `to` do not overlap.
+  // Elements [first, first + from.size()) of the result from the same elements of W: whole groups
+  // of rows, unless the change is elementwise. `from` and `to` do not overlap.
   virtual void apply(std::uint64_t first, std::span<const double> from,
                      std::span<double> to) const = 0;
 };
@@ -88,6 +89,9 @@ class MapChange : public Change {
  public:
   // Whether each element of the result depends on the same element of W alone.
   virtual bool elementwise() const = 0;
+  // Consecutive rows that make a group, the first of them with row 0: such a change mixes the
+  // elements of a column within a group, and none of a row.
+  virtual std::uint64_t rows_together() const { return 1; }
   virtual std::unique_ptr<RowMap> load(const TensorSource& source,
                                        const BaseTensor& base) const = 0;
 };

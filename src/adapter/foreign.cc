@@ -12,9 +12,9 @@
 namespace thorns {
 namespace {
 
-constexpr std::array<std::string_view, 8> kKohyaTags = {
-    "lora_unet_", "lora_te_",         "lora_te1_",      "lora_te2_",
-    "lora_te3_",  "lora_prior_unet_", "lora_prior_te_", "lycoris_"};
+constexpr std::array<std::string_view, 9> kKohyaTags = {
+    "lora_unet_",       "lora_te_",       "lora_te1_", "lora_te2_", "lora_te3_",
+    "lora_prior_unet_", "lora_prior_te_", "lycoris_",  "oft_unet_"};
 
 // What diffusers puts before the names of the models that a pipeline is made of.
 constexpr std::array<std::string_view, 6> kPipelineParts = {

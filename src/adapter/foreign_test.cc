@@ -281,7 +281,8 @@ TEST(Kohya, WhatIsNotFoldedIsNamed) {
     const char* message;
   };
   const Case cases[] = {
-      {"lora_te_q.oft_blocks", "rotations of outputs (LyCORIS's OFT, oft_blocks)"},
+      {"lora_te_q.oft_blocks", "side by side"},
+      {"lora_te_q.oft_diag", "matrices of older LyCORIS (oft_diag)"},
       {"lora_te_q.something", "tensors of no known kind"},
       {"lora_te_k.lora_down.weight", "has no lora_B for `lora_te_k`"},
       {"lora_te_q.lora_A.weight", "under two names"},

@@ -3,6 +3,7 @@
 //   MODULE.lora_down.weight, .lora_up.weight, .alpha    W + alpha / rank * up * down
 //   MODULE.lora_mid.weight                              a core between the two (tucker.h)
 //   MODULE.diff, .diff_b                                W + diff, bias + diff_b
+//   MODULE.oft_blocks, .rescale, .alpha                 outputs rotated (lycoris_oft.cc)
 //
 // MODULE is a path with underscores for dots behind a tag for the model ("lora_te_"), or a path.
 // Without an alpha the scale is 1. Diffusers calls the two lora.down, lora_linear_layer.down or
@@ -25,7 +26,7 @@
 namespace thorns {
 namespace {
 
-enum class Kind { Lora, Loha, Lokr, Other };
+enum class Kind { Lora, Loha, Lokr, Oft, Other };
 
 // The end of a tensor's name and what PEFT calls it; nothing for alpha and what is not folded.
 struct Ending {
@@ -34,7 +35,7 @@ struct Ending {
   std::string_view peft;
   bool only_here = true;  // no tensor of PEFT's has such a name
 };
-constexpr std::array<Ending, 36> kEndings = {{
+constexpr std::array<Ending, 37> kEndings = {{
     {".lora_down.weight", Kind::Lora, "lora_A.weight"},
     {".lora_up.weight", Kind::Lora, "lora_B.weight"},
     {".lora.down.weight", Kind::Lora, "lora_A.weight"},
@@ -69,8 +70,10 @@ constexpr std::array<Ending, 36> kEndings = {{
     {".b_norm", Kind::Lora, kBiasDifference},
     {".set_weight", Kind::Other, "whole weights (set_weight)", false},
     {".reshape_weight", Kind::Other, "weights of another shape (reshape_weight)", false},
-    {".oft_blocks", Kind::Other, "rotations of outputs (LyCORIS's OFT, oft_blocks)", false},
-    {".oft_diag", Kind::Other, "rotations of outputs (LyCORIS's OFT, oft_diag)", false},
+    {".oft_blocks", Kind::Oft, "oft_blocks"},
+    {".rescale", Kind::Oft, "oft_rescale"},
+    {".oft_diag", Kind::Other,
+     "matrices of older LyCORIS (oft_diag), whose versions made different things of them", false},
 }};
 
 const Ending* ending_of(std::string_view name) {
@@ -107,11 +110,14 @@ class Teller {
     refuse_others();
     for (const auto& [name, module] : modules_) tell_module(name, module);
     if (kinds_.size() > 1) {
-      file_.refuse(ErrorCode::Unsupported, "holds LoRA, LoHa or LoKr side by side", {},
+      file_.refuse(ErrorCode::Unsupported, "holds LoRA, LoHa, LoKr or OFT side by side", {},
                    "fold them one after the other from files of their own");
     }
     const Kind kind = kinds_.empty() ? Kind::Lora : *kinds_.begin();
-    told_.config["peft_type"] = kind == Kind::Loha ? "LOHA" : kind == Kind::Lokr ? "LOKR" : "LORA";
+    told_.config["peft_type"] = kind == Kind::Loha   ? "LOHA"
+                                : kind == Kind::Lokr ? "LOKR"
+                                : kind == Kind::Oft  ? "OFT"
+                                                     : "LORA";
     if (dora_) told_.config["use_dora"] = true;
     scales_.write(told_.config, kind == Kind::Lora ? "lora_alpha" : "alpha");
     return std::move(told_);
@@ -193,6 +199,7 @@ class Teller {
   }
 
   void set_scale(const std::string& name, const Module& module) {
+    if (module.kind == Kind::Oft) return scales_.set(name, 1, module.alpha.value_or(0));
     const std::uint64_t rank = rank_of(name, module);
     // Where both factors of a Kronecker product are whole, LyCORIS does not scale them.
     const bool whole = module.tensors.contains("lokr_w1") && module.tensors.contains("lokr_w2");

@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "adapter/family.h"
+#include "adapter/lycoris_oft.h"
 #include "adapter/numbers.h"
 #include "adapter/rotation.h"
 #include "base/text.h"
@@ -204,6 +205,7 @@ void read_matrices(FamilyModule& module, Stored& stored) {
 }
 
 void fold(FamilyModule& module) {
+  if (module.has("oft_blocks")) return fold_lycoris_oft(module);
   const ConfigFields& config = module.config();
   Stored stored;
   stored.embedding = module.has("oft_embedding_R");
@@ -227,7 +229,7 @@ const RegisterFamily registered(
      .reference = "Qiu et al. 2023",
      .update = "W · diag(R₁, R₂, …)ᵀ with rotations R = (I−Q)(I+Q)⁻¹, or their series",
      .layers = "linear, embedding, convolution in 2 dimensions",
-     .tensors = {"oft_R", "oft_embedding_R", "oft_r", "oft_s"},
+     .tensors = {"oft_R", "oft_embedding_R", "oft_r", "oft_s", "oft_blocks", "oft_rescale"},
      .fold = fold});
 
 }  // namespace

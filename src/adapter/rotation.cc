@@ -1,5 +1,6 @@
 #include "adapter/rotation.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "kernel/kernels.h"
@@ -58,12 +59,17 @@ Rotation::Rotation(std::vector<Step> steps, std::uint64_t columns, std::vector<d
 
 void Rotation::apply(std::uint64_t first, std::span<const double> from,
                      std::span<double> to) const {
-  multiply_runs(steps_[0].matrices, columns_, from, to);
-  std::vector<double> ordered(steps_.size() > 1 ? columns_ : 0);
+  const std::size_t plain = steps_[0].order.empty() ? 1 : 0;
+  if (plain == 1) {
+    multiply_runs(steps_[0].matrices, columns_, from, to);
+  } else {
+    std::copy(from.begin(), from.end(), to.begin());
+  }
+  std::vector<double> ordered(steps_.size() > plain ? columns_ : 0);
   std::vector<double> turned(ordered.size());
   for (std::size_t at = 0; at < to.size(); at += columns_) {
     const auto row = to.subspan(at, columns_);
-    for (std::size_t step = 1; step < steps_.size(); ++step) {
+    for (std::size_t step = plain; step < steps_.size(); ++step) {
       const std::vector<std::size_t>& order = steps_[step].order;
       for (std::size_t k = 0; k < columns_; ++k) ordered[order[k]] = row[k];
       multiply_runs(steps_[step].matrices, columns_, ordered, turned);

@@ -40,14 +40,14 @@ void make_skew(std::span<double> matrix, std::size_t size, double sign);
 void cayley(std::span<double> q, std::size_t size);
 
 // Rows, each as one row vector x, through one step after the other; then row r times factors[r].
-// A step multiplies run i of x, size() elements, by matrix i from the right; one matrix is that of
-// every run. From the second step on the runs are those of y, where x[k] = y[order[k]] before and
-// after.
+// A step multiplies run i of y, size() elements, by matrix i from the right, where x[k] =
+// y[order[k]] before and after; one matrix is that of every run. Without an order, which the first
+// step may lack, y is x.
 class Rotation final : public RowMap {
  public:
   struct Step {
     Matrices matrices;
-    std::vector<std::size_t> order = {};  // of the first step: none
+    std::vector<std::size_t> order = {};
   };
   // `columns` is a multiple of every size(); no `factors` are ones.
   Rotation(std::vector<Step> steps, std::uint64_t columns, std::vector<double> factors);

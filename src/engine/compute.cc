@@ -8,16 +8,6 @@
 
 namespace thorns {
 
-namespace {
-
-std::size_t count_of(const Program& program, bool (Operand::*is)() const) {
-  return static_cast<std::size_t>(
-      std::count_if(program.operands.begin(), program.operands.end(),
-                    [&](const Operand& operand) { return (operand.*is)(); }));
-}
-
-}  // namespace
-
 LoadedUpdates::LoadedUpdates(const Program& program)
     : products_(program.operands.size()),
       deltas_(program.operands.size()),
@@ -53,17 +43,16 @@ void LoadedUpdates::load_product(const Program& program, std::size_t operand_ind
 
 Workspace::Workspace(const Plan& plan) {
   std::size_t operands = 1;
-  std::size_t product_count = 0;
-  std::size_t computed_count = 0;
+  std::uint64_t of_products = 0;
+  std::uint64_t of_computed = 0;
   for (const Program& program : plan.programs) {
     operands = std::max(operands, program.operands.size());
-    product_count = std::max(product_count, count_of(program, &Operand::is_product) +
-                                                count_of(program, &Operand::is_decoded));
-    computed_count = std::max(computed_count, count_of(program, &Operand::is_computed));
+    of_products = std::max(of_products, product_bytes(program));
+    of_computed = std::max(of_computed, computed_bytes(program));
   }
   chunks = Buffer(operands * kChunk * sizeof(double));
-  if (product_count > 0) products = Buffer(product_count * kMostGrain * sizeof(float));
-  if (computed_count > 0) computed = Buffer((computed_count + 1) * kMostGrain * sizeof(double));
+  if (of_products > 0) products = Buffer(static_cast<std::size_t>(of_products));
+  if (of_computed > 0) computed = Buffer(static_cast<std::size_t>(of_computed));
   lanes.resize(pairs(operands) * kLanes);
 }
 
@@ -78,15 +67,16 @@ GrainView::GrainView(const Program& program, const LoadedUpdates& updates, const
       computed_(program.operands.size(), nullptr),
       pointers_(program.operands.size()),
       runs_(program.operands.size()) {
+  const std::uint64_t room = grain_room(program);
   auto* product_at = reinterpret_cast<float*>(space_.products.data());
   auto* const mapped = reinterpret_cast<double*>(space_.computed.data());
-  double* computed_at = mapped == nullptr ? nullptr : mapped + kMostGrain;
+  double* computed_at = mapped == nullptr ? nullptr : mapped + room;
   for (std::size_t i = 0; i < products_.size(); ++i) {
     const Operand& operand = program.operands[i];
     if (tile.codes[i] != nullptr) {
       tile.codes[i]->decode(first(), count, product_at);
       products_[i] = product_at;
-      product_at += kMostGrain;
+      product_at += room;
       continue;
     }
     if (operand.is_stored() || !program.blocks[tile.block].has(operand)) continue;
@@ -99,7 +89,7 @@ GrainView::GrainView(const Program& program, const LoadedUpdates& updates, const
         to += elements;
       });
       products_[i] = product_at;
-      product_at += kMostGrain;
+      product_at += room;
       continue;
     }
     if (operand.is_mapped()) widen_operand(operand.mapped, mapped);
@@ -114,7 +104,7 @@ GrainView::GrainView(const Program& program, const LoadedUpdates& updates, const
       done += elements;
     });
     computed_[i] = computed_at;
-    computed_at += kMostGrain;
+    computed_at += room;
   }
 }
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <numeric>
 #include <set>
 
 #include "plan/memory.h"
@@ -309,7 +310,11 @@ class Builder {
 
   std::size_t add_map(std::size_t index, std::size_t base, Operand image) {
     const auto& change = static_cast<const MapChange&>(*image.update->change);
-    if (!change.elementwise()) {
+    const std::uint64_t together = change.rows_together();
+    program_.rows_together = std::lcm(program_.rows_together, together);
+    if (together > 1) {
+      if (has_norm_below(base, Lines::Rows)) refuse_axes(image.label);
+    } else if (!change.elementwise()) {
       if (image.base.columns() > kMostGrain) {
         refuse(fmt::format("`{}` mixes the elements of a row, and a row of this tensor has {}",
                            image.label, image.base.columns()),
@@ -554,11 +559,21 @@ class Builder {
     if (program_.elements != first_leaf.elements) {
       program_.shape[0] = program_.elements / (first_leaf.elements / first_leaf.shape[0]);
     }
+    if (program_.rows_together > 1 && (ends.size() > 1 || has_own_rows())) {
+      refuse("an adapter mixes rows of this tensor, and the models have other rows of it",
+             "fold it into its model in a merge of its own first");
+    }
     std::uint64_t at = 0;
     for (const std::uint64_t end : ends) {
       program_.blocks.push_back({at, end - at, end <= program_.elements});
       at = end;
     }
+  }
+
+  // Whether the rows of some operand have other places than the program's.
+  bool has_own_rows() const {
+    return std::any_of(program_.operands.begin(), program_.operands.end(),
+                       [](const Operand& operand) { return operand.rows != nullptr; });
   }
 
   static std::vector<std::size_t> renumber(const std::vector<bool>& used) {

@@ -33,19 +33,10 @@ constexpr std::uint64_t kLeastOutputSlots = 3;
 // of the burst let the writer go on while the next tensor is measured.
 constexpr std::uint64_t kMostOutputSlots = 64;
 
-// A chunk of every operand, a grain of every product, of what is decoded and of what is computed
-// (and one more, from which it is computed), and the running sums.
-std::uint64_t scratch_bytes(const Program& program) {
-  std::uint64_t products = 0;
-  std::uint64_t computed = 0;
-  for (const Operand& operand : program.operands) {
-    products += operand.is_product() || operand.is_decoded() ? 1 : 0;
-    computed += operand.is_computed() ? 1 : 0;
-  }
-  if (computed > 0) ++computed;
+// A chunk of every operand, and the running sums.
+std::uint64_t chunk_bytes(const Program& program) {
   const std::uint64_t n = program.operands.size();
-  return n * 8192 + products * kMostGrain * sizeof(float) + computed * kMostGrain * sizeof(double) +
-         n * (n + 1) / 2 * 128;
+  return n * 8192 + n * (n + 1) / 2 * 128;
 }
 
 // Sums kept until a program is solved: of all grains, or of all cells where it is solved by lines,
@@ -94,9 +85,9 @@ struct Needs {
   std::uint64_t fixed = 0;
   std::uint64_t factors = 0;
   std::uint64_t scratch = 0;
-  std::uint64_t widest_input = 0;   // bytes of an element, all stored operands
-  std::uint64_t widest_output = 0;  // bytes of an output element
-  std::uint64_t padding = 0;        // of the operands' runs in a slot, each 64-aligned
+  std::uint64_t input_grain = kMostGrain;  // bytes of the largest one, all stored operands
+  std::uint64_t output_grain = 0;          // bytes of the largest one of an output
+  std::uint64_t padding = 0;               // of the operands' runs in a slot, each 64-aligned
 };
 
 Needs needs_of(const Plan& plan, std::size_t threads) {
@@ -107,27 +98,32 @@ Needs needs_of(const Plan& plan, std::size_t threads) {
   for (const auto& [node, adapter] : plan.combined) inputs += adapter->source().tensors().size();
   needs.fixed = resting_memory(inputs) + plan.programs.size() * kPerOutputTensor;
   std::uint64_t sums = 0;
-  std::uint64_t per_thread = 0;
+  std::uint64_t chunks = 0;
+  std::uint64_t products = 0;
+  std::uint64_t computed = 0;
   for (const Program& program : plan.programs) {
     needs.factors = std::max(needs.factors, factor_bytes(program));
-    per_thread = std::max(per_thread, scratch_bytes(program));
+    chunks = std::max(chunks, chunk_bytes(program));
+    products = std::max(products, product_bytes(program));
+    computed = std::max(computed, computed_bytes(program));
     sums = std::max(sums, sums_bytes(program) + (plan.findings ? findings_bytes(program) : 0));
-    needs.widest_input = std::max(needs.widest_input, program.stored_width());
+    const std::uint64_t room = grain_room(program);
+    needs.input_grain =
+        std::max(needs.input_grain, std::max<std::uint64_t>(1, program.stored_width()) * room);
+    needs.output_grain = std::max(needs.output_grain, size_of(program.dtype) * room);
     needs.padding = std::max<std::uint64_t>(needs.padding, kAlignment * program.operands.size());
-    needs.widest_output = std::max<std::uint64_t>(needs.widest_output, size_of(program.dtype));
   }
   // Each thread also costs a stack and allocator caches.
-  needs.scratch = threads * (per_thread + 200'000) + sums;
+  needs.scratch = threads * (chunks + products + computed + 200'000) + sums;
   if (std::any_of(plan.programs.begin(), plan.programs.end(), decodes)) {
     needs.scratch += reader_threads(threads) * kDecoding;
   }
   return needs;
 }
 
-// Bytes of a slot that holds `grains` grains of the widest program; each operand's run is
-// 64-aligned.
+// Bytes of a slot that holds `grains` of the largest grains; each operand's run is 64-aligned.
 std::uint64_t slot_bytes(const Needs& needs, std::uint64_t grains) {
-  return std::max<std::uint64_t>(1, needs.widest_input) * kMostGrain * grains + needs.padding;
+  return needs.input_grain * grains + needs.padding;
 }
 
 std::uint64_t total(const Needs& needs, std::uint64_t slot, std::uint64_t slots,
@@ -144,9 +140,28 @@ std::uint64_t resting_memory(std::uint64_t input_tensors) {
 std::size_t reader_threads(std::size_t threads) { return std::clamp<std::size_t>(threads, 1, 4); }
 
 std::uint64_t grain_elements(const Program& program) {
-  const std::uint64_t columns = program.columns();
-  if (columns == 0 || columns > kMostGrain) return kMostGrain;
-  return kMostGrain / columns * columns;
+  const std::uint64_t together = program.columns() * program.rows_together;
+  if (together > kMostGrain && program.rows_together > 1) return together;
+  if (together == 0 || together > kMostGrain) return kMostGrain;
+  return kMostGrain / together * together;
+}
+
+std::uint64_t grain_room(const Program& program) {
+  return std::max(kMostGrain, grain_elements(program));
+}
+
+std::uint64_t product_bytes(const Program& program) {
+  std::uint64_t products = 0;
+  for (const Operand& operand : program.operands) {
+    products += operand.is_product() || operand.is_decoded() ? 1 : 0;
+  }
+  return products * grain_room(program) * sizeof(float);
+}
+
+std::uint64_t computed_bytes(const Program& program) {
+  std::uint64_t computed = 0;
+  for (const Operand& operand : program.operands) computed += operand.is_computed() ? 1 : 0;
+  return computed == 0 ? 0 : (computed + 1) * grain_room(program) * sizeof(double);
 }
 
 std::uint64_t grain_count(const Program& program, std::uint64_t elements) {
@@ -215,7 +230,7 @@ std::uint64_t read_bytes(const Program& program, const MemoryPlan& memory) {
 
 std::uint64_t least_memory(const Plan& plan, std::size_t threads) {
   const Needs needs = needs_of(plan, threads);
-  return total(needs, slot_bytes(needs, 1), kLeastSlots, needs.widest_output * kMostGrain);
+  return total(needs, slot_bytes(needs, 1), kLeastSlots, needs.output_grain);
 }
 
 MemoryPlan plan_memory(const Plan& plan, std::uint64_t ceiling, std::size_t threads) {
@@ -239,12 +254,11 @@ MemoryPlan plan_memory(const Plan& plan, std::uint64_t ceiling, std::size_t thre
   std::uint64_t grains = 1;
   const auto fits = [&](std::uint64_t count) {
     const std::uint64_t slot = slot_bytes(needs, count);
-    return slot <= kBestSlot &&
-           slot * 8 + needs.widest_output * kMostGrain * count * kLeastOutputSlots <= free;
+    return slot <= kBestSlot && slot * 8 + needs.output_grain * count * kLeastOutputSlots <= free;
   };
   while (fits(grains + 1)) ++grains;
   memory.slot_bytes = slot_bytes(needs, grains);
-  memory.output_slot_bytes = needs.widest_output * kMostGrain * grains;
+  memory.output_slot_bytes = needs.output_grain * grains;
   const std::uint64_t room = free / 4 / std::max<std::uint64_t>(1, memory.output_slot_bytes);
   memory.output_slots =
       static_cast<std::size_t>(std::clamp(room, kLeastOutputSlots, kMostOutputSlots));

@@ -8,11 +8,13 @@
 namespace thorns {
 
 // The unit of work of one thread: whole rows of a tensor, at most kMostGrain elements together (or
-// a part of one row, where a row is longer). It follows from the tensor's shape alone, and sums are
-// kept per grain and added up in order: that is why bytes do not depend on how many grains make a
-// tile.
+// a part of one row, where a row is longer; or the rows that have to be computed together, where
+// these are more). It follows from the tensor's program alone, and sums are kept per grain and
+// added up in order: that is why bytes do not depend on how many grains make a tile.
 inline constexpr std::uint64_t kMostGrain = 65536;
 std::uint64_t grain_elements(const Program& program);
+// The room for one: kMostGrain elements or more.
+std::uint64_t grain_room(const Program& program);
 std::uint64_t grain_count(const Program& program, std::uint64_t elements);
 // Grains of all blocks before `block`; with the number of blocks, of all.
 std::uint64_t grains_before(const Program& program, std::size_t block);
@@ -41,6 +43,11 @@ std::uint64_t read_bytes(const Program& program, const MemoryPlan& memory);
 // What the process holds besides its buffers: program, libraries, and the headers of inputs with
 // that many tensors in all. An upper estimate, bytes.
 std::uint64_t resting_memory(std::uint64_t input_tensors);
+
+// What a thread needs for the grains of a program, bytes: float32 of every product and of what is
+// decoded; float64 of all that is computed, and of what one of them is computed from.
+std::uint64_t product_bytes(const Program& program);
+std::uint64_t computed_bytes(const Program& program);
 
 // How many threads read ahead, where `threads` compute.
 std::size_t reader_threads(std::size_t threads);

@@ -166,6 +166,7 @@ struct Program {
   std::vector<Operand> operands;   // distinct
   std::vector<ProgramNode> nodes;  // Blend only; the last is the result
   Lines lines = Lines::None;
+  std::uint64_t rows_together = 1;  // that are computed together, because a node mixes them
 
   std::uint64_t rows() const { return shape.size() < 2 ? 1 : shape[0]; }
   std::uint64_t columns() const { return elements == 0 ? 0 : elements / rows(); }
