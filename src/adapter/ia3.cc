@@ -55,7 +55,8 @@ class ScaleChange final : public MapChange {
   bool fits(const BaseTensor& base) const override {
     if (base.shape.size() == 1) return side_ == Side::Outputs && count_ == base.shape[0];
     if (base.shape.size() != dims_ || (dims_ > 2 && base.transposed)) return false;
-    return count_ == base.shape[by_row(base) ? 0 : 1];
+    if (dims_ == 2 || by_row(base)) return count_ == base.shape[by_row(base) ? 0 : 1];
+    return base.shape[1] > 0 && count_ % base.shape[1] == 0 && base.shape[0] % groups(base) == 0;
   }
   std::string expected() const override {
     return fmt::format("{} {}", count_, side_ == Side::Outputs ? "outputs" : "inputs");
@@ -66,8 +67,8 @@ class ScaleChange final : public MapChange {
     for (const Term& term : terms_) all.push_back(term.tensor);
     return all;
   }
-  std::uint64_t memory(const BaseTensor& /*base*/) const override {
-    return count_ * 3 * sizeof(double);
+  std::uint64_t memory(const BaseTensor& base) const override {
+    return (count_ * 3 + (groups(base) > 1 ? base.shape[0] * base.shape[1] : 0)) * sizeof(double);
   }
   std::unique_ptr<RowMap> load(const TensorSource& source, const BaseTensor& base) const override {
     const bool bias = base.shape.size() == 1;
@@ -79,6 +80,7 @@ class ScaleChange final : public MapChange {
       const std::vector<double> numbers = read_numbers(source, term.tensor);
       for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += term.weight * numbers[i];
     }
+    if (groups(base) > 1) sum = for_every_output(sum, base);
     return std::make_unique<Scale>(std::move(sum), run);
   }
 
@@ -93,6 +95,22 @@ class ScaleChange final : public MapChange {
 
  private:
   bool by_row(const BaseTensor& base) const { return (side_ == Side::Outputs) != base.transposed; }
+  // Of a convolution, whose inputs are those of all its groups, and its weight's those of one.
+  std::uint64_t groups(const BaseTensor& base) const {
+    return dims_ == 2 || side_ == Side::Outputs || base.shape.size() == 1 ? 1
+                                                                          : count_ / base.shape[1];
+  }
+  std::vector<double> for_every_output(const std::vector<double>& factors,
+                                       const BaseTensor& base) const {
+    const std::uint64_t inputs = base.shape[1];
+    const std::uint64_t outputs_of_group = base.shape[0] / groups(base);
+    std::vector<double> all;
+    for (std::uint64_t output = 0; output < base.shape[0]; ++output) {
+      const double* const first = factors.data() + output / outputs_of_group * inputs;
+      all.insert(all.end(), first, first + inputs);
+    }
+    return all;
+  }
 
   std::vector<Term> terms_;
   std::uint64_t count_;
