@@ -81,6 +81,7 @@ class Opener {
   // The tensors of one module; indices into the source.
   struct Module {
     NamedTensors own;                             // of the family
+    std::string known_as;                         // to the patterns for own
     std::map<std::string, std::size_t> replaced;  // by parameter
   };
 
@@ -145,6 +146,7 @@ class Opener {
   void place(const AdapterKey& key, std::size_t index) {
     switch (key.role) {
       case AdapterKey::Role::Family: {
+        if (!key.module.empty()) modules_[key.module].known_as = key.known_as;
         NamedTensors& own = key.module.empty() ? opening_.shared : modules_[key.module].own;
         const auto [slot, added] = own.try_emplace(key.tensor, index);
         if (!added) refuse_twice(slot->second, index);
@@ -176,7 +178,7 @@ class Opener {
         opening_.updates.push_back(std::move(update));
       }
       if (module.own.empty()) continue;
-      FamilyModule own(opening_, name, module.own);
+      FamilyModule own(opening_, name, module.known_as, module.own);
       family().fold(own);
       own.check_all_used();
     }

@@ -113,6 +113,20 @@ TEST(Adapter, ScaleFollowsAlphaRankAndFamily) {
   }
 }
 
+// PEFT adapts the attention as a whole, and its out_proj with the attention's rank and alpha.
+TEST(Adapter, PatternsKnowTheOutProjectionByItsAttention) {
+  SafetensorsBuilder weights;
+  for (const char* module : {"m.attn", "m.attn.base_layer.out_proj"}) {
+    weights.add(std::string(module) + ".lora_A.weight", Dtype::F32, {2, 4}, ones(8))
+        .add(std::string(module) + ".lora_B.weight", Dtype::F32, {4, 2}, ones(8));
+  }
+  ByteDisk disk = disk_of(lora_config(R"(,"alpha_pattern":{"attn":5,"out_proj":7})"), weights);
+  const auto adapter = open_adapter(disk, "a");
+  ASSERT_EQ(adapter->updates().size(), 2U);
+  EXPECT_EQ(adapter->updates()[1].module, "m.attn.out_proj");
+  for (const Update& update : adapter->updates()) EXPECT_EQ(update.scale, 2.5) << update.module;
+}
+
 TEST(Adapter, BiasesAndSavedModulesReplace) {
   SafetensorsBuilder weights = q_factors();
   weights.add(kQ + ".base_layer.bias", Dtype::F32, {3}, ones(3))

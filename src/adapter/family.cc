@@ -177,7 +177,7 @@ double FamilyModule::alpha(const char* field, const std::string& parameter) {
 }
 
 std::string FamilyModule::pattern_name(const std::string& parameter) const {
-  return parameter.empty() ? name_ : name_ + "." + parameter;
+  return parameter.empty() ? known_as_ : known_as_ + "." + parameter;
 }
 
 void FamilyModule::add(Update update) {

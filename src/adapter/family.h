@@ -100,8 +100,10 @@ struct OpeningAdapter {
 // updates go. A tensor that is never asked for is an error after fold().
 class FamilyModule {
  public:
-  FamilyModule(OpeningAdapter& adapter, const std::string& name, const NamedTensors& tensors)
-      : adapter_(adapter), name_(name), tensors_(tensors) {}
+  // `known_as`: to the configuration's patterns (keys.h).
+  FamilyModule(OpeningAdapter& adapter, const std::string& name, const std::string& known_as,
+               const NamedTensors& tensors)
+      : adapter_(adapter), name_(name), known_as_(known_as), tensors_(tensors) {}
 
   const std::string& name() const { return name_; }  // "model.layers.0.self_attn.q_proj"
   const ConfigFields& config() const { return *adapter_.config; }
@@ -161,6 +163,7 @@ class FamilyModule {
 
   OpeningAdapter& adapter_;
   const std::string& name_;
+  const std::string& known_as_;
   const NamedTensors& tensors_;
   std::set<std::string, std::less<>> used_;
   std::uint64_t rank_ = 0;

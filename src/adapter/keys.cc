@@ -129,10 +129,12 @@ AdapterKey family_key(Parts parts, std::size_t at) {
   auto mark = parts.begin() + static_cast<std::ptrdiff_t>(at);
   const AdapterFamily& family = *family_of_tensor(*mark);
   std::string nested;
-  for (auto wrapper = mark; wrapper != parts.begin() && *std::prev(wrapper) == "base_layer";
-       --wrapper) {
+  auto wrapper = mark;
+  for (; wrapper != parts.begin() && *std::prev(wrapper) == "base_layer"; --wrapper) {
     nested += kNested;
   }
+  const auto holder = std::find(parts.begin(), wrapper, "base_layer");
+  const std::string held_by = holder == wrapper ? std::string() : join(parts.begin(), holder);
   mark = parts.erase(std::remove(parts.begin(), mark, "base_layer"), mark);
   const bool shared =
       std::find(family.shared.begin(), family.shared.end(), *mark) != family.shared.end();
@@ -140,6 +142,7 @@ AdapterKey family_key(Parts parts, std::size_t at) {
   AdapterKey key;
   key.role = AdapterKey::Role::Family;
   key.module = join(parts.begin(), mark);
+  key.known_as = held_by.empty() ? key.module : held_by;
   key.tensor = *mark;
   auto rest = std::next(mark);
   if (rest != parts.end() && !is_parameter(*rest)) key.infix = *rest++;

@@ -20,8 +20,11 @@ struct AdapterKey {
     Foreign,   // of an adapter type that is not read
   };
   Role role = Role::Tensor;
-  std::string module;     // "model.layers.0.self_attn.q_proj"; wrappers' names removed. Empty for
-                          // tensors that all modules share
+  std::string module;  // "model.layers.0.self_attn.q_proj"; wrappers' names removed. Empty for
+                       // tensors that all modules share
+  // Family: what the patterns of the configuration know the module by. The module, or the one that
+  // holds it and is adapted as a whole: multi-head attention for its out_proj.
+  std::string known_as;
   std::string tensor;     // Family: by the name that AdapterFamily gives it, "lora_A"
   std::string parameter;  // Tensor: "weight", "bias", ...
   std::string infix;      // the adapter's own name, where the key carries it: "default"
