@@ -97,12 +97,15 @@ void check_initialisation(const ConfigFields& fields) {
   const Json* field = fields.find("init_lora_weights");
   if (field == nullptr || field->is_boolean()) return;
   const std::string init = fields.text("init_lora_weights", "");
-  if (std::find(kHarmlessInits.begin(), kHarmlessInits.end(), init) != kHarmlessInits.end()) {
+  std::string lower = init;  // PEFT takes "Gaussian" for "gaussian"
+  std::transform(lower.begin(), lower.end(), lower.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  if (std::find(kHarmlessInits.begin(), kHarmlessInits.end(), lower) != kHarmlessInits.end()) {
     return;
   }
   const bool known =
       std::any_of(kBaseMutatingInits.begin(), kBaseMutatingInits.end(),
-                  [&](std::string_view name) { return std::string_view(init).starts_with(name); });
+                  [&](std::string_view name) { return std::string_view(lower).starts_with(name); });
   fields.refuse(
       fmt::format("the adapter was initialised with `{}`, which {} the base model, so its factors "
                   "do not belong to the original weights",

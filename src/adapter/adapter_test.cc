@@ -325,7 +325,7 @@ TEST(Adapter, ConfigsThatAreNoPlainLoraAreRefusedByName) {
       {lora_config(R"(,"megatron_config":{"x":1})"), kNo, "sets `megatron_config`"},
       {lora_config(R"(,"init_lora_weights":"pissa")"), kNo, "`pissa`, which changes the base"},
       {lora_config(R"(,"init_lora_weights":"pissa_niter_16")"), kNo, "which changes the base"},
-      {lora_config(R"(,"init_lora_weights":"olora")"), kNo, "`olora`"},
+      {lora_config(R"(,"init_lora_weights":"OLoRA")"), kNo, "`OLoRA`, which changes the base"},
       {lora_config(R"(,"init_lora_weights":"corda")"), kNo, "`corda`"},
       {lora_config(R"(,"init_lora_weights":"lora_ga")"), kNo, "`lora_ga`"},
       {lora_config(R"(,"init_lora_weights":"loftq")"), kNo, "`loftq`"},
@@ -473,7 +473,8 @@ TEST(Adapter, OptionsThatAreOffDoNoHarm) {
        {R"(,"use_dora":false,"target_parameters":null,"trainable_token_indices":[])",
         R"(,"layer_replication":null,"megatron_core":"megatron.core","loftq_config":{})",
         R"(,"init_lora_weights":true)", R"(,"init_lora_weights":false)",
-        R"(,"init_lora_weights":"gaussian")", R"(,"init_lora_weights":"eva","eva_config":{"a":1})",
+        R"(,"init_lora_weights":"gaussian")", R"(,"init_lora_weights":"MiCA")",
+        R"(,"init_lora_weights":"eva","eva_config":{"a":1})",
         R"(,"init_lora_weights":null,"modules_to_save":null,"base_model_name_or_path":null)"}) {
     ByteDisk disk = disk_of(lora_config(fields), q_factors());
     EXPECT_EQ(open_adapter(disk, "a")->updates().size(), 1U) << fields;
