@@ -187,7 +187,7 @@ void check(std::unique_ptr<thorns::Adapter> adapter, std::size_t files,
   const auto tensors = adapter->source().tensors();
   for (const Update& update : adapter->updates()) check_update(update, tensors);
   for (const Model& model : models) {
-    const thorns::FoldTarget fold{model.tensors, model.type, true};
+    const thorns::FoldTarget fold{model.tensors, model.type, "lm_head.weight"};
     recut(adapter, fold);
     for (const auto& resolved : resolve(*adapter, fold)) compute(*adapter, resolved);
   }

@@ -31,7 +31,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   disk.add_file("l.gguf", std::string(reinterpret_cast<const char*>(data), size));
   try {
     auto adapter = open_adapter(disk, "l.gguf");
-    thorns::FoldTarget target{model(), "llama", false};
+    thorns::FoldTarget target{model(), "llama"};
     target.head_rows = 4;
     recut(adapter, target);
     for (const thorns::ResolvedUpdate& resolved : resolve(*adapter, target)) {

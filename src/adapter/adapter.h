@@ -16,6 +16,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "adapter/change.h"
@@ -55,6 +56,10 @@ struct Update {
   std::vector<std::size_t> tensors() const;
 };
 
+// Whether two updates of one adapter do the same, by what `source`, the adapter's, holds for them.
+// An embedding's factors are those of an output head transposed.
+bool same_update(const TensorSource& source, const Update& one, const Update& other);
+
 class Adapter {
  public:
   virtual ~Adapter() = default;
@@ -83,22 +88,24 @@ bool is_adapter(Disk& disk, const std::string& path);
 struct FoldTarget {
   std::span<const TensorInfo> tensors;  // sorted by name
   std::string model_type;               // decides the layout of square Conv1D weights (GPT-2)
-  // True where the model ties its output head to its embedding and stores no head.
-  bool tied_head = false;
+  // What its output head is called, where the model ties it to its embedding and stores none; else
+  // empty.
+  std::string_view tied_head = {};
   std::uint64_t head_rows = 0;  // that q and k have for each head; 0: unknown
 };
 
 struct ResolvedUpdate {
   const Update* update = nullptr;  // owned by the adapter
-  std::string tensor;  // name of the base tensor; "lm_head.weight" may be one that a tied
-                       // model does not store
+  std::string tensor;  // name of the base tensor; the output head may be one that a tied model
+                       // does not store
   BaseTensor base;     // its shape; transposed where W is (in, out): U = A^T and V = B^T
 };
 
 // Matches every update to a tensor of the model, all or nothing: one rewriting of module names must
 // map all of them to tensors of the right shape. Mismatch lists every update that finds no tensor
 // (or one of another shape, with both shapes), or the competing rewritings. Order: by base tensor
-// name.
+// name. Where one tensor stands for several modules (T5's embedding), and updates of two of them
+// are the same, one is left.
 std::vector<ResolvedUpdate> resolve(const Adapter& adapter, const FoldTarget& target);
 
 // The factors of a LowRank update in float32, row-major: u (rows x rank), v (rank x columns), where

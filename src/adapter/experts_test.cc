@@ -56,7 +56,7 @@ TEST(Experts, TheStackGoesBeforeItsParts) {
   ByteDisk disk = experts(R"(],"peft_version":"0.21.0"})");
   const auto adapter = open_adapter(disk, "a");
   const std::vector<TensorInfo> stacked = {info("m.experts.gate_up_proj", {3, 4, 4})};
-  FoldTarget target{stacked, "mixtral", false};
+  FoldTarget target{stacked, "mixtral"};
   const auto whole = resolve(*adapter, target);
   ASSERT_EQ(whole.size(), 1U);
   EXPECT_EQ(whole[0].update->kind, UpdateKind::Generate);
@@ -86,7 +86,7 @@ TEST(Experts, ASquareStackNeedsAModelType) {
   ByteDisk disk = experts(R"(],"peft_version":"0.21.0"})");
   const auto adapter = open_adapter(disk, "a");
   const std::vector<TensorInfo> stacked = {info("m.experts.gate_up_proj", {3, 4, 4})};
-  const FoldTarget target{stacked, "", false};
+  const FoldTarget target{stacked, ""};
   const Error error = error_of([&] { resolve(*adapter, target); });
   EXPECT_EQ(error.code(), ErrorCode::Mismatch);
   EXPECT_NE(error.message().find("the model has no model_type"), std::string::npos)

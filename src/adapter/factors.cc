@@ -69,6 +69,19 @@ void read_matrix(const TensorSource& source, std::size_t tensor, bool transposed
   }
 }
 
+// Whether a matrix is the other one transposed.
+bool same_transposed(const TensorSource& source, std::size_t matrix, std::size_t other) {
+  const std::vector<std::uint64_t>& shape = source.tensors()[matrix].shape;
+  if (shape.size() != 2 || source.tensors()[other].shape != std::vector{shape[1], shape[0]}) {
+    return false;
+  }
+  std::vector<float> left(static_cast<std::size_t>(source.tensors()[matrix].elements));
+  std::vector<float> right(left.size());
+  read_matrix(source, matrix, true, left);
+  read_matrix(source, other, false, right);
+  return left == right;
+}
+
 }  // namespace
 
 std::uint64_t BaseTensor::elements() const {
@@ -87,6 +100,19 @@ std::vector<std::size_t> Update::tensors() const {
   if (change != nullptr) return change->tensors();
   if (kind == UpdateKind::LowRank) return {first, second};
   return {first};
+}
+
+bool same_update(const TensorSource& source, const Update& one, const Update& other) {
+  if (one.kind != other.kind || one.scale != other.scale) return false;
+  if (one.kind == UpdateKind::LowRank && one.change == nullptr && other.change == nullptr &&
+      one.embedding != other.embedding) {
+    return same_transposed(source, one.first, other.second) &&
+           same_transposed(source, one.second, other.first);
+  }
+  const std::vector<std::size_t> left = one.tensors();
+  const std::vector<std::size_t> right = other.tensors();
+  return std::equal(left.begin(), left.end(), right.begin(), right.end(),
+                    [&](std::size_t a, std::size_t b) { return source.same_elements(a, b); });
 }
 
 void load_factors(const Adapter& adapter, const Update& update, const BaseTensor& base,

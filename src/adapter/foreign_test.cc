@@ -50,7 +50,7 @@ class Folded {
       : model_(std::move(model)), adapter_(rename_modules(open_adapter(disk, path), map)) {
     std::sort(model_.begin(), model_.end(),
               [](const TensorInfo& a, const TensorInfo& b) { return a.name < b.name; });
-    resolved_ = resolve(*adapter_, {model_, "llama", false});
+    resolved_ = resolve(*adapter_, {model_, "llama"});
   }
 
   const Adapter& adapter() const { return *adapter_; }
@@ -451,7 +451,7 @@ TEST(GgufLora, RowsOfQueriesAreTransformersAgain) {
   const std::vector<TensorInfo> model = {weight("model.layers.0.self_attn.q_proj.weight")};
   std::unique_ptr<Adapter> adapter = open_adapter(disk, "l.gguf");
   EXPECT_TRUE(adapter->rotates_neighbours());
-  FoldTarget target{model, "llama", false};
+  FoldTarget target{model, "llama"};
   const Error error = error_of([&] { recut(adapter, target); });
   EXPECT_EQ(error.code(), ErrorCode::Mismatch);
   EXPECT_NE(error.hint().find("config.json"), std::string::npos);

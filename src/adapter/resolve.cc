@@ -142,7 +142,7 @@ bool contains(const std::array<std::string_view, N>& list, std::string_view item
 class Resolver {
  public:
   Resolver(const Adapter& adapter, const FoldTarget& target) : adapter_(adapter), target_(target) {
-    if (target_.tied_head && find_stored(kOutputHead) == nullptr)
+    if (!target_.tied_head.empty() && find_stored(target_.tied_head) == nullptr)
       tied_embedding_ = find_embedding();
     if (writes_underscores()) index_underscored();
   }
@@ -205,11 +205,13 @@ class Resolver {
   // The module's name without the tag of the model that all the adapter belongs to.
   std::string untagged(const Update& update) const { return update.module.substr(tag_.size()); }
 
-  // The one embedding that a tied head shares; null where there is none or more than one.
+  // The one embedding that a tied head shares; null where there is none or more than one. T5's
+  // `shared` may have copies.
   const TensorInfo* find_embedding() const {
     const TensorInfo* found = nullptr;
     for (const TensorInfo& info : target_.tensors) {
       if (!is_embedding(info.name)) continue;
+      if (ends_with_components(info.name, "shared.weight")) return &info;
       if (found != nullptr) return nullptr;
       found = &info;
     }
@@ -219,7 +221,7 @@ class Resolver {
   // The tensor called `name`; for the head of a tied model, the embedding that gives it its shape.
   const TensorInfo* find(std::string_view name) const {
     if (const TensorInfo* stored = find_stored(name)) return stored;
-    return name == kOutputHead ? tied_embedding_ : nullptr;
+    return name == target_.tied_head ? tied_embedding_ : nullptr;
   }
 
   // The tensor that `update` changes in `module`, and its name. Multi-head attention calls the
@@ -233,6 +235,10 @@ class Resolver {
     if (tensor == nullptr && module.ends_with(kRouter)) {
       const std::string layer = module.substr(0, module.size() - kRouter.size());
       name = join_name(layer + std::string(kStoredRouter), update.parameter);
+      tensor = find(name);
+    }
+    if (const std::string shared = shared_embedding(module); tensor == nullptr && !shared.empty()) {
+      name = join_name(shared, update.parameter);
       tensor = find(name);
     }
     if (tensor != nullptr || update.kind != UpdateKind::LowRank) return tensor;
@@ -505,6 +511,13 @@ class Resolver {
     std::sort(all.begin(), all.end(), [&](const ResolvedUpdate& a, const ResolvedUpdate& b) {
       return order(a) < order(b);
     });
+    // An embedding that stands for several modules.
+    const auto again =
+        std::unique(all.begin(), all.end(), [&](const ResolvedUpdate& a, const ResolvedUpdate& b) {
+          return order(a) == order(b) && is_embedding(a.tensor) &&
+                 same_update(adapter_.source(), *a.update, *b.update);
+        });
+    all.erase(again, all.end());
     const auto twice = std::adjacent_find(
         all.begin(), all.end(),
         [&](const ResolvedUpdate& a, const ResolvedUpdate& b) { return order(a) == order(b); });
@@ -514,7 +527,13 @@ class Resolver {
                               "those of `{}` and `{}`",
                               adapter_.path(), twice->tensor, twice->update->module,
                               std::next(twice)->update->module),
-                  TensorPlace{twice->tensor, std::nullopt, adapter_.path()});
+                  TensorPlace{twice->tensor, std::nullopt, adapter_.path()},
+                  shared_embedding(twice->update->module).empty()
+                      ? ""
+                      : fmt::format("the model has one embedding for both, which cannot hold both "
+                                    "changes; leave one out with --key-map, in a file with a line "
+                                    "such as  {}: ~",
+                                    twice->update->module));
     }
     set_most(all);
     return std::move(all);

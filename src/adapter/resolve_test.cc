@@ -7,6 +7,7 @@
 
 #include "adapter/adapter.h"
 #include "adapter/refit.h"
+#include "checkpoint/token_rows.h"
 #include "support/byte_disk.h"
 #include "support/error_of.h"
 #include "support/safetensors_builder.h"
@@ -60,7 +61,7 @@ class Fold {
     return *this;
   }
   Fold& model_type(const std::string& type) { return target_.model_type = type, *this; }
-  Fold& tied() { return target_.tied_head = true, *this; }
+  Fold& tied() { return target_.tied_head = kOutputHead, *this; }
   Fold& map(KeyMap map) { return map_ = std::move(map), *this; }
   Fold& config(const std::string& fields) { return config_ += fields, *this; }
 
@@ -627,6 +628,48 @@ TEST(Resolve, ATiedHeadHasItsEmbeddingsShape) {
   stored.tied().lora("lm_head", 9, 4);
   stored.base({{"embed_tokens.weight", {9, 4}}, {"lm_head.weight", {9, 4}}});
   EXPECT_EQ(stored.names(), Names{"lm_head.weight"});
+}
+
+TEST(Resolve, EncoderAndDecoderShareAnEmbedding) {
+  const Shapes t5 = {{"shared.weight", {9, 4}},
+                     {"encoder.block.0.q.weight", {4, 4}},
+                     {"decoder.block.0.q.weight", {4, 4}}};
+  Fold alike;
+  alike.lora("encoder.embed_tokens", 9, 4).lora("decoder.embed_tokens", 9, 4).base(t5);
+  EXPECT_EQ(alike.names(), Names{"shared.weight"});
+  Fold one;
+  one.lora("text_encoder.embed_tokens", 9, 4).base(t5);
+  EXPECT_EQ(one.names(), Names{"shared.weight"});
+  Fold bart;
+  bart.lora("model.decoder.embed_tokens", 9, 4).base({{"model.shared.weight", {9, 4}}});
+  EXPECT_EQ(bart.names(), Names{"model.shared.weight"});
+
+  Fold different;
+  different.counted("encoder.embed_tokens", 9, 4).counted("decoder.embed_tokens", 9, 4).base(t5);
+  const Error error = error_of([&] { different.run(); });
+  EXPECT_EQ(error.code(), ErrorCode::Mismatch);
+  EXPECT_NE(error.message().find("would change the same tensor `shared.weight`"),
+            std::string::npos);
+  EXPECT_NE(error.hint().find("  decoder.embed_tokens: ~"), std::string::npos) << error.hint();
+  EXPECT_EQ(different.map({{"decoder.embed_tokens", std::nullopt}}).names(),
+            Names{"shared.weight"});
+}
+
+TEST(Resolve, AnEmbeddingsFactorsAreItsHeadsTransposed) {
+  for (const double last : {6.0, 7.0}) {
+    SafetensorsBuilder weights;
+    weights.add("embed_tokens.lora_embedding_A", Dtype::F32, {1, 3}, {1, 2, 3});
+    weights.add("embed_tokens.lora_embedding_B", Dtype::F32, {2, 1}, {5, 6});
+    weights.add("lm_head.lora_A.weight", Dtype::F32, {1, 2}, {5, last});
+    weights.add("lm_head.lora_B.weight", Dtype::F32, {3, 1}, {1, 2, 3});
+    ByteDisk disk;
+    disk.files["a/adapter_config.json"] = R"({"peft_type":"LORA","r":1})";
+    disk.files["a/adapter_model.safetensors"] = weights.bytes();
+    const auto adapter = open_adapter(disk, "a");
+    ASSERT_EQ(adapter->updates().size(), 2U);
+    EXPECT_EQ(same_update(adapter->source(), adapter->updates()[0], adapter->updates()[1]),
+              last == 6.0);
+  }
 }
 
 }  // namespace

@@ -98,9 +98,9 @@ class CheckpointReader {
 
   // The head, and what a merge would leave out.
   void look_at_head() {
-    const auto is_head = [](const Dropped& one) { return one.tensor == kOutputHead; };
+    const auto is_head = [&](const Dropped& one) { return one.tensor == view_.head; };
     const bool equal = std::any_of(dropped_.begin(), dropped_.end(), is_head);
-    const bool stored = equal || view_.by_name.contains(kOutputHead);
+    const bool stored = equal || view_.has_head();
     const bool tied = embedding_ && model_.ties_embeddings();
     facts_.head = tied ? (stored ? "tied and stored" : "tied") : (stored ? "stored" : "none");
     std::map<std::string, std::vector<std::string>> buffers;  // reason -> names
@@ -108,10 +108,9 @@ class CheckpointReader {
       if (!is_head(one)) buffers[one.reason].push_back(one.tensor);
     }
     if (tied && stored) {
-      note(
-          equal ? "head-stored-equal" : "head-stored-differs",
-          fmt::format("the configuration ties {} to the embedding, and it is stored even so: {}",
-                      kOutputHead, equal ? "equal to it; a merge drops it" : "with other numbers"));
+      note(equal ? "head-stored-equal" : "head-stored-differs",
+           fmt::format("the configuration ties {} to the embedding, and it is stored even so: {}",
+                       view_.head, equal ? "equal to it; a merge drops it" : "with other numbers"));
     }
     for (const auto& [reason, names] : buffers) {
       note("recomputed-buffers",
@@ -138,7 +137,8 @@ class CheckpointReader {
            fmt::format("the configuration has a hidden size of {}, the embedding {} columns",
                        *shape.hidden_size, embedding[1]));
     }
-    if (const auto found = view_.by_name.find(kOutputHead); found != view_.by_name.end()) {
+    if (const auto found = view_.by_name.find(std::string(view_.head));
+        found != view_.by_name.end()) {
       const std::vector<std::uint64_t>& head = model_.tensors()[found->second].shape;
       if (head.size() == 2 && head[0] != rows) {
         note("head-rows", fmt::format("the head has {} rows, the embedding {}", head[0], rows));

@@ -14,7 +14,8 @@ namespace {
 bool is_head(std::string_view name) {
   static constexpr std::array<std::string_view, 3> kSuffixes = {
       "lm_head.weight", "embed_out.weight", "output_layer.weight"};
-  return std::any_of(kSuffixes.begin(), kSuffixes.end(),
+  return name == kSpeechHead ||
+         std::any_of(kSuffixes.begin(), kSuffixes.end(),
                      [&](std::string_view suffix) { return ends_with_components(name, suffix); });
 }
 

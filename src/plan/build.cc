@@ -217,7 +217,7 @@ class Builder {
   // One of the leaves below where the tensor is a head that all of them share with their
   // embeddings of one name, and no fold below has parted the two; null elsewhere.
   const LeafView* sharing_view(std::size_t node) const {
-    if (program_.tensor != kOutputHead) return nullptr;
+    if (program_.tensor != shop_.views->front().head) return nullptr;
     if (const auto* below = std::get_if<FoldNode>(&recipe_.nodes[node].node)) {
       return shop_.parting.contains(node) ? nullptr : sharing_view(below->model);
     }

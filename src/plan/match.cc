@@ -175,6 +175,7 @@ LeafView view_leaf(const Checkpoint& leaf, const std::string& name, std::vector<
   refuse_adapters_within(leaf, name);
   LeafView view;
   view.source = &leaf;
+  view.head = output_head_of(leaf.model_type());
   const std::string wrapper = common_wrapper(leaf);
   for (std::size_t i = 0; i < leaf.tensors().size(); ++i) {
     TensorInfo tensor = leaf.tensors()[i];
@@ -191,26 +192,25 @@ LeafView view_leaf(const Checkpoint& leaf, const std::string& name, std::vector<
             [](const TensorInfo& a, const TensorInfo& b) { return a.name < b.name; });
   if (!leaf.config().is_null() && leaf.ties_embeddings()) {
     const auto embedding = find_embedding(view);
-    const auto head = view.by_name.find(kOutputHead);
+    const auto head = view.by_name.find(std::string(view.head));
     if (embedding && head != view.by_name.end() &&
         leaf.same_elements(view.by_name.at(*embedding), head->second)) {
-      dropped.push_back({kOutputHead, name, "tied to the embedding and equal to it"});
-      view.by_name.erase(kOutputHead);
+      dropped.push_back({head->first, name, "tied to the embedding and equal to it"});
+      view.by_name.erase(head);
       std::erase_if(view.tensors,
-                    [](const TensorInfo& tensor) { return tensor.name == kOutputHead; });
+                    [&](const TensorInfo& tensor) { return tensor.name == view.head; });
     }
-    if (embedding && !view.by_name.contains(kOutputHead)) view.embedding = embedding;
+    if (embedding && !view.has_head()) view.embedding = embedding;
   }
   return view;
 }
 
 void lend_heads(std::vector<LeafView>& views, bool head_needed) {
-  for (const LeafView& view : views)
-    head_needed = head_needed || view.by_name.contains(kOutputHead);
+  for (const LeafView& view : views) head_needed = head_needed || view.has_head();
   if (!head_needed) return;
   for (LeafView& view : views) {
-    if (!view.embedding || view.by_name.contains(kOutputHead)) continue;
-    view.by_name.emplace(kOutputHead, view.by_name.at(*view.embedding));
+    if (!view.embedding || view.has_head()) continue;
+    view.by_name.emplace(view.head, view.by_name.at(*view.embedding));
   }
 }
 

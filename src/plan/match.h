@@ -20,12 +20,15 @@ struct LeafView {
   const Checkpoint* source = nullptr;
   std::vector<TensorInfo> tensors;             // sorted by name; what folds may address
   std::map<std::string, std::size_t> by_name;  // merge name -> index in source->tensors()
+  std::string_view head = kOutputHead;         // what its output head is called
   std::optional<std::string> embedding;        // of a leaf whose head is tied and not stored
   // Where the rows of token tensors lie in the output, by merge name; the first where none is
   // given.
   std::map<std::string, std::shared_ptr<const RowRuns>> rows;
   const TensorSource* extension = nullptr;  // rows beyond its own, by merge name (extension.h)
 
+  // After lend_heads, also one that is lent.
+  bool has_head() const { return by_name.contains(std::string(head)); }
   // As its file describes it; the name may be another. `name` must be in by_name.
   const TensorInfo& tensor(const std::string& name) const {
     return source->tensors()[by_name.at(name)];

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <set>
 
@@ -198,11 +199,7 @@ bool same_updates(const TensorSource& source, const FoldUpdates& updates, const 
   const auto [begin, end] = updates.equal_range(one);
   const auto [begin_other, end_other] = updates.equal_range(other);
   return std::equal(begin, end, begin_other, end_other, [&](const auto& a, const auto& b) {
-    const std::vector<std::size_t> left = a.second.update->tensors();
-    const std::vector<std::size_t> right = b.second.update->tensors();
-    return a.second.update->kind == b.second.update->kind &&
-           std::equal(left.begin(), left.end(), right.begin(), right.end(),
-                      [&](std::size_t x, std::size_t y) { return source.same_elements(x, y); });
+    return same_update(source, *a.second.update, *b.second.update);
   });
 }
 
@@ -210,9 +207,10 @@ bool same_updates(const TensorSource& source, const FoldUpdates& updates, const 
 void settle_head(Workshop& workshop, std::size_t fold, const LeafView& view) {
   FoldUpdates& updates = workshop.folds[fold];
   const TensorSource& source = workshop.folded.at(fold)->source();
-  if (updates.contains(kOutputHead)) {
-    if (same_updates(source, updates, kOutputHead, *view.embedding)) {
-      updates.erase(kOutputHead);
+  const std::string head(view.head);
+  if (updates.contains(head)) {
+    if (same_updates(source, updates, head, *view.embedding)) {
+      updates.erase(head);
     } else {
       workshop.parting.insert(fold);
     }
@@ -223,6 +221,28 @@ void settle_head(Workshop& workshop, std::size_t fold, const LeafView& view) {
   if (std::any_of(begin, end, [&](const auto& one) { return is_apart(one.second, embedding); })) {
     workshop.parting.insert(fold);
   }
+}
+
+// Says that what an adapter does to the embedding of one side is done to that of both.
+void warn_of_shared(Plan& plan, const FoldNode& fold, const Adapter& adapter,
+                    const std::vector<TensorInfo>& tensors) {
+  std::set<std::string> modules;
+  for (const Update& update : adapter.updates()) {
+    if (!shared_embedding(update.module).empty()) modules.insert(update.module);
+  }
+  const auto has = [&](std::string_view part) {
+    return std::any_of(tensors.begin(), tensors.end(), [&](const TensorInfo& tensor) {
+      return tensor.name.find(part) != tensor.name.npos;
+    });
+  };
+  if (modules.size() != 1 || !has("shared.weight") || has(".embed_tokens.weight") ||
+      !has("encoder.") || !has("decoder.")) {
+    return;
+  }
+  plan.warnings.push_back(fmt::format(
+      "what `{}` changes in `{}` is changed for encoder and decoder, whose embedding is "
+      "one tensor",
+      folded_name(plan.recipe, fold), *modules.begin()));
 }
 
 void resolve_folds(Plan& plan, const std::vector<LeafView>& views, Workshop& workshop,
@@ -241,7 +261,7 @@ void resolve_folds(Plan& plan, const std::vector<LeafView>& views, Workshop& wor
     FoldTarget target;
     target.tensors = tensors;
     target.model_type = plan.leaves[leaf]->model_type();
-    target.tied_head = views[leaf].embedding.has_value();
+    if (views[leaf].embedding) target.tied_head = views[leaf].head;
     target.head_rows = head_rows(plan.leaves[leaf]->config());
     attempt(problems, [&] {
       for (const FoldNode::Share& share : fold->adapters) {
@@ -252,6 +272,7 @@ void resolve_folds(Plan& plan, const std::vector<LeafView>& views, Workshop& wor
         updates.emplace(update.tensor, update);
       }
       if (views[leaf].embedding) settle_head(workshop, i, views[leaf]);
+      warn_of_shared(plan, *fold, *workshop.folded[i], tensors);
     });
     warn_of_resized(plan, *fold, tensors, updates);
     rows.add(&updates);
@@ -273,9 +294,10 @@ void warn_of_lost_changes(Plan& plan, const Workshop& workshop) {
 }
 
 bool folds_into_head(const Workshop& workshop) {
+  const std::string head(workshop.views->front().head);
   return !workshop.parting.empty() ||
          std::any_of(workshop.folds.begin(), workshop.folds.end(),
-                     [](const auto& fold) { return fold.second.contains(kOutputHead); });
+                     [&](const auto& fold) { return fold.second.contains(head); });
 }
 
 // One vocabulary for embedding and head, where an adapter brings rows for one of them alone.
@@ -333,7 +355,7 @@ void build_programs(Plan& plan, const Workshop& workshop, std::vector<Error>& pr
 // Transformers would ignore the head that such a leaf stores, or its embedding, by version.
 void warn_of_heads(Plan& plan, const std::vector<LeafView>& views) {
   for (std::size_t i = 0; i < views.size(); ++i) {
-    if (!plan.leaves[i]->ties_embeddings() || !views[i].by_name.contains(kOutputHead)) continue;
+    if (!plan.leaves[i]->ties_embeddings() || !views[i].has_head()) continue;
     plan.warnings.push_back(fmt::format(
         "`{}` says that its output head is its embedding, but stores another one; it is merged as "
         "a model with a head of its own",
@@ -344,10 +366,41 @@ void warn_of_heads(Plan& plan, const std::vector<LeafView>& views) {
 // A model without a head of its own joins others that have one.
 void warn_of_untied(Plan& plan, const std::vector<LeafView>& views) {
   for (std::size_t i = 0; i < views.size(); ++i) {
-    if (!views[i].embedding || !views[i].by_name.contains(kOutputHead)) continue;
+    if (!views[i].embedding || !views[i].has_head()) continue;
     plan.warnings.push_back(fmt::format(
         "the output head of `{}` is its embedding; in the output the two are separate tensors",
         plan.recipe.leaves[i].name));
+  }
+}
+
+// T5 and its kin scale what their head is given, but by their configuration only while that is the
+// embedding. Where the output parts the two, a field of transformers 5 says it instead.
+void keep_scale_of_head(Plan& plan, const std::vector<LeafView>& views,
+                        std::vector<Error>& problems) {
+  constexpr const char* kField = "scale_decoder_outputs";
+  constexpr std::array<std::string_view, 4> kWithField = {"longt5", "pop2piano", "t5", "umt5"};
+  constexpr std::array<std::string_view, 2> kWithout = {"switch_transformers", "udop"};
+  const auto is_one_of = [type = plan.leaves[0]->model_type()](const auto& types) {
+    return std::find(types.begin(), types.end(), type) != types.end();
+  };
+  if (!views[0].embedding || !views[0].has_head()) return;
+  const std::string& name = plan.recipe.leaves[0].name;
+  if (is_one_of(kWithout)) {
+    problems.emplace_back(
+        ErrorCode::Unsupported,
+        fmt::format("the output head of `{}` would get numbers of its own, and a model of type {} "
+                    "scales what its head is given only while that is its embedding",
+                    name, plan.leaves[0]->model_type()),
+        TensorPlace{std::string(views[0].head), std::nullopt, views[0].source->path()},
+        fmt::format("fold what is meant for the head into both with --key-map, in a file with the "
+                    "line  lm_head: {}",
+                    views[0].embedding->substr(0, views[0].embedding->rfind('.'))));
+  } else if (is_one_of(kWithField) && !plan.leaves[0]->config().contains(kField)) {
+    plan.config[kField] = true;
+    plan.warnings.push_back(fmt::format(
+        "the output head of `{}` gets numbers of its own; its config.json says with {} that what "
+        "the head is given is scaled even so, which transformers before 5 does not read",
+        name, kField));
   }
 }
 
@@ -625,6 +678,7 @@ PlanResult make_plan(Recipe recipe, std::vector<std::unique_ptr<Checkpoint>> lea
     warn_of_lost_changes(plan, workshop);
   }
   plan.config = workshop.set.config;
+  keep_scale_of_head(plan, views, problems);
   warn_of_untied(plan, views);
   choose_tokenizer(plan, settings.tokenizer, problems);
   if (!problems.empty()) return result;
@@ -641,7 +695,7 @@ PlanResult make_plan(Recipe recipe, std::vector<std::unique_ptr<Checkpoint>> lea
   if (plan.programs.empty() && problems.empty()) {
     problems.emplace_back(ErrorCode::Mismatch, "the models hold no tensors", Where{});
   }
-  plan.tied = plan.leaves[0]->ties_embeddings() && !views[0].by_name.contains(kOutputHead);
+  plan.tied = plan.leaves[0]->ties_embeddings() && !views[0].has_head();
   plan.shards = lay_out(plan.programs, settings.shard_size.value_or(kDefaultShardSize));
   attempt(problems, [&] { plan.memory = plan_memory(plan, options.memory, plan.threads); });
   if (!problems.empty()) return result;

@@ -310,6 +310,65 @@ TEST(Plan, ASavedEmbeddingPartsATiedHeadFromIt) {
   EXPECT_EQ(head_rows(9), 0U) << "nothing says what the head's new rows are";
 }
 
+TEST(Plan, APartedHeadIsCalledAsItsModelCallsIt) {
+  const MemoryTensor embedding =
+      tensor("model.decoder.embed_tokens.weight", Dtype::F16, {8, 4}, normal_values(32, 1));
+  for (const bool saved : {false, true}) {
+    std::vector<std::unique_ptr<Adapter>> adapters;
+    if (saved) {
+      adapters.push_back(replacing("L", "model.decoder.embed_tokens", embedding, true));
+    } else {
+      adapters.push_back(lora("L", "proj_out", 8, 4, 2, 1.0, 5));
+    }
+    const Planned planned("A[L]", {{{embedding}, config("whisper", true)}}, {},
+                          std::move(adapters));
+    ASSERT_EQ(planned.problem(), "");
+    EXPECT_FALSE(planned.result.plan.tied);
+    EXPECT_NE(planned.program("proj_out.weight"), nullptr);
+    EXPECT_EQ(planned.program("lm_head.weight"), nullptr);
+  }
+}
+
+TEST(Plan, WhatAPartedHeadOfT5IsGivenStaysScaled) {
+  const auto planned = [](Json config) {
+    std::vector<std::unique_ptr<Adapter>> adapters;
+    adapters.push_back(lora("L", "lm_head", 8, 4, 2, 1.0, 5));
+    return Planned(
+        "A[L]",
+        {{{tensor("shared.weight", Dtype::F16, {8, 4}, normal_values(32, 1))}, std::move(config)}},
+        {}, std::move(adapters));
+  };
+  const Planned t5 = planned(config("t5", true));
+  ASSERT_EQ(t5.problem(), "");
+  EXPECT_EQ(t5.result.plan.config["scale_decoder_outputs"], true);
+  EXPECT_NE(t5.result.plan.warnings.at(0).find("scale_decoder_outputs"), std::string::npos);
+  Json says_so = config("t5", true);
+  says_so["scale_decoder_outputs"] = true;
+  EXPECT_FALSE(planned(says_so).result.plan.config.contains("scale_decoder_outputs"));
+  EXPECT_NE(planned(config("udop", true)).problem().find("a model of type udop scales"),
+            std::string::npos);
+}
+
+TEST(Plan, AChangeOfOneSidesEmbeddingIsSaidToBeOneOfBoth) {
+  const auto warnings = [](const std::string& other) {
+    std::vector<std::unique_ptr<Adapter>> adapters;
+    adapters.push_back(lora("L", "encoder.embed_tokens", 8, 4, 2, 1.0, 5));
+    const Planned planned(
+        "A[L]",
+        {{{tensor("shared.weight", Dtype::F16, {8, 4}, normal_values(32, 1)),
+           tensor("encoder.block.0.q.weight", Dtype::F16, {4, 4}, normal_values(16, 2)),
+           tensor(other, Dtype::F16, {4, 4}, normal_values(16, 3))},
+          config("t5", true)}},
+        {}, std::move(adapters));
+    EXPECT_EQ(planned.problem(), "");
+    return planned.result.plan.warnings;
+  };
+  EXPECT_TRUE(warnings("encoder.block.1.q.weight").empty());
+  ASSERT_EQ(warnings("decoder.block.0.q.weight").size(), 1U);
+  EXPECT_NE(warnings("decoder.block.0.q.weight")[0].find("for encoder and decoder"),
+            std::string::npos);
+}
+
 TEST(Plan, AHeadOfATiedModelThatAnAdapterChangesByItselfChangesByNothingElse) {
   Update embedding;
   embedding.kind = UpdateKind::Add;
