@@ -8,6 +8,7 @@
 #include <set>
 
 #include "adapter/adapter_config.h"
+#include "adapter/adapter_view.h"
 #include "adapter/contents.h"
 #include "adapter/family.h"
 #include "adapter/keys.h"
@@ -249,6 +250,9 @@ class Opener {
 }  // namespace
 
 std::vector<LayerRange> layer_replication(const Adapter& adapter) {
+  if (const auto* const view = dynamic_cast<const AdapterView*>(&adapter)) {
+    return layer_replication(view->inner());
+  }
   const auto* const opened = dynamic_cast<const OpenAdapter*>(&adapter);
   return opened == nullptr ? std::vector<LayerRange>{} : opened->layer_replication();
 }

@@ -28,6 +28,7 @@ class AdapterView final : public Adapter {
   const TensorSource& source() const override { return inner_->source(); }
   bool fan_in_fan_out() const override { return inner_->fan_in_fan_out(); }
   bool rotates_neighbours() const override { return rotates_neighbours_; }
+  const Adapter& inner() const { return *inner_; }
 
  private:
   std::unique_ptr<Adapter> inner_;

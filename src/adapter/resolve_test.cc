@@ -7,6 +7,7 @@
 
 #include "adapter/adapter.h"
 #include "adapter/refit.h"
+#include "adapter/replication.h"
 #include "checkpoint/token_rows.h"
 #include "support/byte_disk.h"
 #include "support/error_of.h"
@@ -628,6 +629,19 @@ TEST(Resolve, ATiedHeadHasItsEmbeddingsShape) {
   stored.tied().lora("lm_head", 9, 4);
   stored.base({{"embed_tokens.weight", {9, 4}}, {"lm_head.weight", {9, 4}}});
   EXPECT_EQ(stored.names(), Names{"lm_head.weight"});
+}
+
+TEST(Resolve, AKeyMapLeavesRepeatedLayersAsTheyAre) {
+  SafetensorsBuilder weights;
+  weights.add("layers.0.q.lora_A.weight", Dtype::F32, {1, 2}, {1, 2});
+  weights.add("layers.0.q.lora_B.weight", Dtype::F32, {2, 1}, {1, 2});
+  ByteDisk disk;
+  disk.files["a/adapter_config.json"] =
+      R"({"peft_type":"LORA","r":1,"layer_replication":[[0,2],[1,2]]})";
+  disk.files["a/adapter_model.safetensors"] = weights.bytes();
+  const auto adapter = rename_modules(open_adapter(disk, "a"), {{"layers", "model.layers"}});
+  EXPECT_EQ(adapter->updates()[0].module, "model.layers.0.q");
+  EXPECT_EQ(layer_replication(*adapter).size(), 2U);
 }
 
 TEST(Resolve, EncoderAndDecoderShareAnEmbedding) {
