@@ -155,9 +155,8 @@ format-check:
 .PHONY: tidy
 tidy:  ## run clang-tidy over the library and the program
 	$(call need,$(TIDY_PACKAGES))
-	$(call configure,build,release)
-	@cmake -S . -B build --log-level=WARNING
-	@printf '%s\n' $(TIDY_FILES) | xargs -P $(JOBS) -n 1 $(CLANG_TIDY) --quiet -p build
+	@cmake --preset debug --log-level=WARNING
+	@printf '%s\n' $(TIDY_FILES) | xargs -P $(JOBS) -n 1 $(CLANG_TIDY) --quiet -p build-debug
 
 .PHONY: deps
 deps:  ## install the packages that a build needs and that are not there

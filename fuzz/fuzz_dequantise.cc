@@ -22,9 +22,9 @@ namespace {
 
 using thorns::fuzz::require;
 
-constexpr std::uint64_t kMostElements = 4096;  // of one stored tensor
-constexpr std::uint64_t kMostRead = 1 << 16;   // elements of a decoded one
-constexpr std::size_t kMostTensors = 60;
+constexpr std::uint64_t kMostStored = 4096;      // of one stored tensor
+constexpr std::uint64_t kMostDecoded = 1 << 16;  // elements of a decoded one
+constexpr std::size_t kMostStoredTensors = 60;
 
 std::string pattern_bytes(std::uint64_t count) {
   std::string bytes(count, '\0');
@@ -32,12 +32,12 @@ std::string pattern_bytes(std::uint64_t count) {
   return bytes;
 }
 
-std::string weights(const std::string& list) {
+std::string listed_weights(const std::string& list) {
   using Json = nlohmann::ordered_json;
   Json header = Json::object();
   std::string data;
   std::istringstream lines(list);
-  for (std::string line; std::getline(lines, line) && header.size() < kMostTensors;) {
+  for (std::string line; std::getline(lines, line) && header.size() < kMostStoredTensors;) {
     std::string text;
     const std::size_t sign = line.find('=');
     if (sign != std::string::npos) {
@@ -52,15 +52,15 @@ std::string weights(const std::string& list) {
     if (!dtype || header.contains(name)) continue;
     std::vector<std::uint64_t> shape;
     std::uint64_t elements = 1;
-    for (std::uint64_t dim = 0; elements <= kMostElements && words >> dim;) {
+    for (std::uint64_t dim = 0; elements <= kMostStored && words >> dim;) {
       shape.push_back(dim);
-      elements = dim > kMostElements ? dim : elements * dim;
+      elements = dim > kMostStored ? dim : elements * dim;
     }
     if (sign != std::string::npos) {
       shape = {text.size() / size_of(*dtype)};
       text.resize(shape[0] * size_of(*dtype));
     } else {
-      if (elements > kMostElements) continue;
+      if (elements > kMostStored) continue;
       text = pattern_bytes(elements * size_of(*dtype));
     }
     const std::uint64_t begin = data.size();
@@ -95,13 +95,13 @@ void check_in_place(const thorns::TensorSource& source, std::size_t tensor, std:
   }
 }
 
-void check(const thorns::TensorSource& source, std::size_t tensor) {
+void check_decoded(const thorns::TensorSource& source, std::size_t tensor) {
   const thorns::TensorInfo& info = source.tensors()[tensor];
   std::uint64_t elements = 1;
   for (const std::uint64_t dim : info.shape) elements *= dim;
   require(elements == info.elements);
   const std::size_t size = size_of(info.dtype);
-  const auto count = static_cast<std::size_t>(std::min(elements, kMostRead));
+  const auto count = static_cast<std::size_t>(std::min(elements, kMostDecoded));
   std::vector<std::byte> whole(count * size);
   source.will_need(tensor, 0, count);
   source.read(tensor, 0, whole);
@@ -119,13 +119,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto parts = thorns::fuzz::split_parts(data, size, 2);
   thorns::test::ByteDisk disk;
   disk.files["m/config.json"] = R"({"quantization_config": )" + parts[0] + "}";
-  disk.files["m/model.safetensors"] = weights(parts[1]);
+  disk.files["m/model.safetensors"] = listed_weights(parts[1]);
   try {
     const auto model = open_checkpoint(disk, "m");
     const auto tensors = model->tensors();
     for (std::size_t i = 0; i < tensors.size(); ++i) {
       require(i == 0 || tensors[i - 1].name < tensors[i].name);
-      check(*model, i);
+      check_decoded(*model, i);
     }
   } catch (const thorns::Error& error) {
     require(error.code() != thorns::ErrorCode::Internal);

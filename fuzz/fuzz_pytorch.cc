@@ -3,23 +3,21 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <string>
 #include <variant>
 
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/zip_archive.h"
 #include "support/byte_disk.h"
+#include "support/fuzz_parts.h"
 #include "support/pickle_mutator.h"
 #include "thorns/error.h"
 
 namespace {
 
-constexpr std::uint64_t kMostRead = 1 << 16;  // bytes of a tensor; expanded ones may be huge
+using thorns::fuzz::require;
 
-void require(bool holds) {
-  if (!holds) std::abort();
-}
+constexpr std::uint64_t kMostBytes = 1 << 16;  // bytes of a tensor; expanded ones may be huge
 
 std::string read(const thorns::TensorSource& source, std::size_t tensor, std::uint64_t first,
                  std::uint64_t count) {
@@ -29,12 +27,12 @@ std::string read(const thorns::TensorSource& source, std::size_t tensor, std::ui
   return bytes;
 }
 
-void check(const thorns::TensorSource& source, std::size_t tensor) {
+void check_readable(const thorns::TensorSource& source, std::size_t tensor) {
   const thorns::TensorInfo& info = source.tensors()[tensor];
   std::uint64_t elements = 1;
   for (const std::uint64_t dim : info.shape) elements *= dim;
   require(elements == info.elements);
-  const std::uint64_t count = std::min(elements, kMostRead / size_of(info.dtype));
+  const std::uint64_t count = std::min(elements, kMostBytes / size_of(info.dtype));
   const std::uint64_t third = count / 3;
   // The beginning at once and in two pieces, and the end.
   require(read(source, tensor, 0, count) ==
@@ -52,7 +50,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const auto tensors = checkpoint->tensors();
     for (std::size_t i = 0; i < tensors.size(); ++i) {
       require(i == 0 || tensors[i - 1].name < tensors[i].name);
-      check(*checkpoint, i);
+      check_readable(*checkpoint, i);
     }
   } catch (const thorns::Error& error) {
     require(error.code() == thorns::ErrorCode::Corrupt ||

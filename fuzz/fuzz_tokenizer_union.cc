@@ -28,14 +28,14 @@ namespace {
 
 using thorns::fuzz::require;
 
-constexpr std::uint64_t kRows = 24;
+constexpr std::uint64_t kTokenRows = 24;
 constexpr const char* kEmbedding = "model.embed_tokens.weight";
 
 std::string main_name(char kind) {
   return kind == 'v' ? "vocab.json" : kind == 's' ? "tokenizer.model" : "tokenizer.json";
 }
 
-// Gives a model its files and an embedding of kRows.
+// Gives a model its files and an embedding of kTokenRows.
 thorns::LeafView dress(thorns::MemoryDisk& disk, thorns::Checkpoint& leaf, char kind,
                        const std::string* parts) {
   auto& model = static_cast<thorns::test::FakeCheckpoint&>(leaf);
@@ -45,7 +45,7 @@ thorns::LeafView dress(thorns::MemoryDisk& disk, thorns::Checkpoint& leaf, char 
     disk.add_file(model.path_ + "/" + names[i], parts[i]);
     model.tokenizer_.push_back(names[i]);
   }
-  model.tensors_ = {thorns::test::info(kEmbedding, thorns::Dtype::F32, {kRows, 1})};
+  model.tensors_ = {thorns::test::info(kEmbedding, thorns::Dtype::F32, {kTokenRows, 1})};
   thorns::LeafView view;
   view.source = &model;
   view.by_name[kEmbedding] = 0;
@@ -57,7 +57,7 @@ void check_rows(const thorns::LeafView& view) {
   if (runs == view.rows.end()) return;
   std::uint64_t end = 0;
   for (const thorns::RowRun& run : *runs->second) {
-    require(run.count > 0 && run.to >= end && run.from + run.count <= kRows);
+    require(run.count > 0 && run.to >= end && run.from + run.count <= kTokenRows);
     end = run.to + run.count;
   }
 }
@@ -95,7 +95,7 @@ void check_written(thorns::MemoryDisk& disk, const thorns::Plan& plan) {
   }
   std::uint64_t next = vocabulary.base_end;
   for (const auto& added : vocabulary.added) {
-    require(added.token.id == next++ && added.id_there < kRows);
+    require(added.token.id == next++ && added.id_there < kTokenRows);
     require(found.contains({added.token.id, added.token.text}));
   }
 }

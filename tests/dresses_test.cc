@@ -24,7 +24,7 @@ using test::GgufBuilder;
 constexpr std::uint64_t kHidden = 64;
 constexpr std::uint64_t kHeads = 4;
 constexpr std::uint64_t kKeyHeads = 2;
-constexpr std::uint64_t kRows = 40;      // of four vocabularies
+constexpr std::uint64_t kTokens = 40;    // of four vocabularies
 constexpr std::uint64_t kMoreRows = 43;  // of the fifth
 constexpr std::uint64_t kLayers = 2;
 
@@ -294,8 +294,8 @@ Models oracle_models(const std::map<std::string, Values>& leaves) {
       std::vector<double> values = value.values;
       std::vector<std::uint64_t> shape = value.shape;
       if (shape[0] == kMoreRows) {  // the rows that all have; the others are compared apart
-        shape[0] = kRows;
-        values.resize(kRows * kHidden);
+        shape[0] = kTokens;
+        values.resize(kTokens * kHidden);
       }
       const auto bytes = std::as_bytes(std::span(values));
       models[name].push_back({value.name, Dtype::F64, shape, {bytes.begin(), bytes.end()}});
@@ -309,11 +309,11 @@ TEST(Dresses, ThePublishedKeyOverFiveFormatsIsTheFloat64Merge) {
       "({({NousHermes+Chronos}[Kimiko])+({Platypus+AiroborosM2.0}[Janine])}{Holodeck[LIMA RP]})";
   const test::TempFolder temp;
   std::map<std::string, Values> leaves;
-  leaves["NousHermes"] = as_sharded_zip(temp / "NousHermes", fine_tune(kRows, 1));
-  leaves["Chronos"] = as_legacy(temp / "Chronos", fine_tune(kRows, 2));
+  leaves["NousHermes"] = as_sharded_zip(temp / "NousHermes", fine_tune(kTokens, 1));
+  leaves["Chronos"] = as_legacy(temp / "Chronos", fine_tune(kTokens, 2));
   leaves["Platypus"] = as_safetensors(temp / "Platypus", fine_tune(kMoreRows, 3));
-  leaves["AiroborosM2.0"] = as_fp8(temp / "AiroborosM2.0", fine_tune(kRows, 4));
-  leaves["Holodeck"] = as_gguf(temp / "holodeck.Q8_0.gguf", fine_tune(kRows, 5));
+  leaves["AiroborosM2.0"] = as_fp8(temp / "AiroborosM2.0", fine_tune(kTokens, 4));
+  leaves["Holodeck"] = as_gguf(temp / "holodeck.Q8_0.gguf", fine_tune(kTokens, 5));
   Loras loras;
   const auto add_lora = [&](const std::string& name, const std::string& module,
                             std::uint64_t columns, double scale, std::uint64_t seed) {

@@ -16,7 +16,7 @@
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/weights_file.h"
 #include "support/quantised_model.h"
-#include "support/temp_folder.h"
+#include "support/temp_folder_out.h"
 #include "thorns/thorns.h"
 
 namespace thorns {
@@ -131,12 +131,6 @@ TEST(GgufGolden, MetadataBecomesAConfiguration) {
             "Qwen2ForCausalLM");
 }
 
-std::string slurp(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  EXPECT_TRUE(file.is_open()) << path;
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
 TEST(GgufMerge, AModelThatGgufCallsALlamaMayBeAMistral) {
   const std::string golden = std::string(THORNS_TEST_DATA) + "/golden/gguf/llama.gguf";
   const test::TempFolder temp;
@@ -181,8 +175,8 @@ TEST(GgufMerge, EqualsTheMergeOfTheDecodedTwinBitForBit) {
   };
   const MergeSummary summary = run("g.gguf", "from-gguf");
   run("twin.safetensors", "from-twin");
-  EXPECT_EQ(slurp(temp / "from-gguf/model.safetensors"),
-            slurp(temp / "from-twin/model.safetensors"));
+  EXPECT_EQ(test::slurp(temp / "from-gguf/model.safetensors"),
+            test::slurp(temp / "from-twin/model.safetensors"));
   const auto& warnings = summary.plan.warnings;
   EXPECT_TRUE(std::any_of(warnings.begin(), warnings.end(), [](const std::string& warning) {
     return warning.find("the output has no tokenizer") != std::string::npos;

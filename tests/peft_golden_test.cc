@@ -23,12 +23,12 @@
 namespace thorns {
 namespace {
 
-const std::string kGolden = std::string(THORNS_TEST_DATA) + "/golden/peft/";
+const std::string kPeftGolden = std::string(THORNS_TEST_DATA) + "/golden/peft/";
 
 // The folders in one of the two of the golden folder's, by name.
 std::vector<std::string> cases_of(const char* folder) {
   std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(kGolden + folder)) {
+  for (const auto& entry : std::filesystem::directory_iterator(kPeftGolden + folder)) {
     names.push_back(entry.path().filename());
   }
   std::sort(names.begin(), names.end());
@@ -51,7 +51,7 @@ struct Compared {
 };
 
 std::vector<Compared> compared(const std::string& name) {
-  const std::string folder = kGolden + "folded/" + name;
+  const std::string folder = kPeftGolden + "folded/" + name;
   const test::Numbers base = test::numbers_of(folder + "/base.safetensors");
   const auto expected = open_weights(real_disk(), folder + "/expected.safetensors");
   test::Numbers written = test::folded(folder + "/base.safetensors", folder + "/adapter");
@@ -74,7 +74,7 @@ std::vector<Compared> compared(const std::string& name) {
 class FoldedGolden : public testing::TestWithParam<std::string> {};
 
 TEST_P(FoldedGolden, EqualsPeft) {
-  const std::string adapter = kGolden + "folded/" + GetParam() + "/adapter";
+  const std::string adapter = kPeftGolden + "folded/" + GetParam() + "/adapter";
   // PEFT 0.17 had another series; and random numbers depend a little on who draws them.
   const bool warned = GetParam() == "oft_017_series" || GetParam().starts_with("vera_seed");
   EXPECT_EQ(open_adapter(real_disk(), adapter)->warnings().size(), warned ? 1U : 0U);
@@ -101,7 +101,7 @@ TEST(RefusedGolden, TensorsOfOtherTypesAreNotTakenForLora) {
   std::size_t tried = 0;
   for (const std::string& name : cases_of("folded")) {
     SCOPED_TRACE(name);
-    const std::string adapter = kGolden + "folded/" + name + "/adapter";
+    const std::string adapter = kPeftGolden + "folded/" + name + "/adapter";
     const std::string type =
         read_json_file(real_disk(), adapter + "/adapter_config.json").at("peft_type");
     // The tensors of these replace the model's and look like modules_to_save.
@@ -129,7 +129,7 @@ struct Checked {
 std::map<std::string, Checked> checked_families() {
   std::map<std::string, Checked> all;
   for (const std::string& name : cases_of("folded")) {
-    const std::string adapter = kGolden + "folded/" + name + "/adapter";
+    const std::string adapter = kPeftGolden + "folded/" + name + "/adapter";
     Checked& family = all[open_adapter(real_disk(), adapter)->family()];
     ++family.cases;
     bool half = false;

@@ -13,7 +13,7 @@
 namespace thorns {
 namespace {
 
-const std::string kGolden = std::string(THORNS_TEST_DATA) + "/golden/quantised/";
+const std::string kQuantisedGolden = std::string(THORNS_TEST_DATA) + "/golden/quantised/";
 
 // Checks that `expected` holds the last elements of the decoded tensor of its name.
 void compare(const TensorSource& decoded, const TensorSource& expected, std::size_t tensor,
@@ -39,7 +39,7 @@ void compare(const TensorSource& decoded, const TensorSource& expected, std::siz
 
 TEST(QuantisedGolden, DecodesAsTheLibrariesDo) {
   std::size_t count = 0;
-  for (const auto& entry : std::filesystem::directory_iterator(kGolden)) {
+  for (const auto& entry : std::filesystem::directory_iterator(kQuantisedGolden)) {
     if (!entry.is_directory()) continue;
     const std::string folder = entry.path().string();
     SCOPED_TRACE(folder);

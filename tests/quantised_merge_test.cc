@@ -8,7 +8,7 @@
 
 #include "checkpoint/checkpoint.h"
 #include "support/quantised_model.h"
-#include "support/temp_folder.h"
+#include "support/temp_folder_out.h"
 #include "thorns/thorns.h"
 
 namespace thorns {
@@ -17,12 +17,6 @@ namespace {
 using test::ModelFolder;
 using test::random_bytes;
 using test::random_scales;
-
-std::string slurp(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  EXPECT_TRUE(file.is_open()) << path;
-  return {std::istreambuf_iterator<char>(file), {}};
-}
 
 std::vector<double> small_numbers(std::size_t count, unsigned seed) {
   std::vector<double> values = random_scales(count, seed);
@@ -99,8 +93,8 @@ TEST(QuantisedMerge, EqualsTheMergeOfTheDecodedTwinBitForBit) {
     const std::string out = std::to_string(key[1]) + std::to_string(std::string(key).size());
     run(temp, with("eight"), "eight-" + out);
     run(temp, with("twin"), "twin-" + out, Dtype::BF16);
-    EXPECT_EQ(slurp(temp / ("eight-" + out + "/model.safetensors")),
-              slurp(temp / ("twin-" + out + "/model.safetensors")));
+    EXPECT_EQ(test::slurp(temp / ("eight-" + out + "/model.safetensors")),
+              test::slurp(temp / ("twin-" + out + "/model.safetensors")));
   }
 }
 

@@ -16,8 +16,8 @@ namespace {
 
 using test::SafetensorsBuilder;
 
-void add(SafetensorsBuilder& file, const std::string& name, std::vector<std::uint64_t> shape,
-         float value) {
+void add_filled(SafetensorsBuilder& file, const std::string& name, std::vector<std::uint64_t> shape,
+                float value) {
   std::string bytes;
   for (std::uint64_t i = 0; i < shape[0] * shape[1]; ++i) {
     bytes.append(reinterpret_cast<const char*>(&value), sizeof value);
@@ -31,9 +31,9 @@ class ReplicatedLayers : public testing::Test {
   void SetUp() override {
     for (const char* folder : {"M", "L", "K"}) std::filesystem::create_directories(place_ / folder);
     SafetensorsBuilder model;
-    add(model, "model.layers.0.q.weight", {2, 2}, 10);
-    add(model, "model.layers.1.q.weight", {2, 2}, 20);
-    add(model, "model.norm.weight", {1, 2}, 5);
+    add_filled(model, "model.layers.0.q.weight", {2, 2}, 10);
+    add_filled(model, "model.layers.1.q.weight", {2, 2}, 20);
+    add_filled(model, "model.norm.weight", {1, 2}, 5);
     model.write(place_ / "M/model.safetensors");
     test::write_file(place_ / "M/config.json",
                      R"({"model_type":"toy","num_hidden_layers":2,"layer_types":["a","b"]})");
@@ -45,8 +45,8 @@ class ReplicatedLayers : public testing::Test {
     SafetensorsBuilder adapter;
     for (std::size_t i = 0; i < layers; ++i) {
       const std::string module = "base_model.model.model.layers." + std::to_string(i) + ".q.";
-      add(adapter, module + "lora_A.weight", {1, 2}, 1);
-      add(adapter, module + "lora_B.weight", {2, 1}, static_cast<float>(i + 1));
+      add_filled(adapter, module + "lora_A.weight", {1, 2}, 1);
+      add_filled(adapter, module + "lora_B.weight", {2, 1}, static_cast<float>(i + 1));
     }
     adapter.write(place_ / name + "/adapter_model.safetensors");
     test::write_file(

@@ -15,8 +15,8 @@ namespace {
 
 using test::SafetensorsBuilder;
 
-void add(SafetensorsBuilder& file, const std::string& name, std::vector<std::uint64_t> shape,
-         float first) {
+void add_counting(SafetensorsBuilder& file, const std::string& name,
+                  std::vector<std::uint64_t> shape, float first) {
   std::vector<float> values;
   std::uint64_t count = 1;
   for (const std::uint64_t dimension : shape) count *= dimension;
@@ -37,8 +37,8 @@ class ResizedVocabulary : public testing::Test {
 
   void write_model(const std::string& name, float first) {
     SafetensorsBuilder model;
-    add(model, "model.embed_tokens.weight", {3, 2}, first);
-    add(model, "lm_head.weight", {3, 2}, first + 10);
+    add_counting(model, "model.embed_tokens.weight", {3, 2}, first);
+    add_counting(model, "lm_head.weight", {3, 2}, first + 10);
     std::filesystem::create_directories(place_ / name);
     std::filesystem::create_directories(place_ / "L");
     model.write(place_ / name + "/model.safetensors");
@@ -48,11 +48,11 @@ class ResizedVocabulary : public testing::Test {
   void write_adapter(std::vector<std::string> modules, std::uint64_t rows) {
     SafetensorsBuilder adapter;
     for (const std::string& module : modules) {
-      add(adapter, "base_model.model." + module + ".weight", {rows, 2}, 50);
+      add_counting(adapter, "base_model.model." + module + ".weight", {rows, 2}, 50);
     }
     if (with_lora_) {
-      add(adapter, "base_model.model.model.embed_tokens.lora_embedding_A", {1, rows}, 1);
-      add(adapter, "base_model.model.model.embed_tokens.lora_embedding_B", {2, 1}, 1);
+      add_counting(adapter, "base_model.model.model.embed_tokens.lora_embedding_A", {1, rows}, 1);
+      add_counting(adapter, "base_model.model.model.embed_tokens.lora_embedding_B", {2, 1}, 1);
     }
     adapter.write(place_ / "L/adapter_model.safetensors");
   }
@@ -112,8 +112,8 @@ TEST_F(ResizedVocabulary, AFoldAboveMeetsTheNewRows) {
   write_adapter({"model.embed_tokens", "lm_head"}, 4);
   std::filesystem::create_directories(place_ / "K");
   SafetensorsBuilder adapter;
-  add(adapter, "base_model.model.lm_head.lora_A.weight", {1, 2}, 1);
-  add(adapter, "base_model.model.lm_head.lora_B.weight", {4, 1}, 1);
+  add_counting(adapter, "base_model.model.lm_head.lora_A.weight", {1, 2}, 1);
+  add_counting(adapter, "base_model.model.lm_head.lora_B.weight", {4, 1}, 1);
   adapter.write(place_ / "K/adapter_model.safetensors");
   test::write_file(place_ / "K/adapter_config.json",
                    R"({"peft_type": "LORA", "r": 1, "lora_alpha": 1})");

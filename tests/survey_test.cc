@@ -22,35 +22,35 @@ namespace {
 
 using namespace testing_support;
 
-constexpr std::uint64_t kRows = 24;
-constexpr std::uint64_t kColumns = 40;
+constexpr std::uint64_t kSurveyRows = 24;
+constexpr std::uint64_t kSurveyColumns = 40;
 const std::string kModule = "model.layers.0.mlp.up_proj";
-const std::string kTensor = kModule + ".weight";
+const std::string kSurveyTensor = kModule + ".weight";
 
-using Values = std::vector<double>;
+using Numbers = std::vector<double>;
 
-double dot(const Values& a, const Values& b) { return reference::dot(a, b); }
+double dot(const Numbers& a, const Numbers& b) { return reference::dot(a, b); }
 class Family {
  public:
   Family() {
-    const Values base = normal_values(kRows * kColumns, 1);
+    const Numbers base = normal_values(kSurveyRows * kSurveyColumns, 1);
     put("Base", base);
     put("A", mixed(base, 0.4, 11));
     put("B", mixed(base, 0.6, 12));
     put("C", mixed(base, 0.8, 13));
     put("Twin", models["A"][0].values());
-    put("Far", normal_values(kRows * kColumns, 99));
-    loras["L"] = lora("L", kModule, kRows, kColumns, 4, 0.5, 100);
-    loras["K"] = lora("K", kModule, kRows, kColumns, 3, 0.25, 200);
+    put("Far", normal_values(kSurveyRows * kSurveyColumns, 99));
+    loras["L"] = lora("L", kModule, kSurveyRows, kSurveyColumns, 4, 0.5, 100);
+    loras["K"] = lora("K", kModule, kSurveyRows, kSurveyColumns, 3, 0.25, 200);
   }
 
-  const Values values(const std::string& name) { return models.at(name)[0].values(); }
-  Values delta(const std::string& name) {
+  const Numbers values(const std::string& name) { return models.at(name)[0].values(); }
+  Numbers delta(const std::string& name) {
     const auto& source = static_cast<const MemoryCheckpoint&>(loras.at(name)->source());
     const Update& update = loras.at(name)->updates()[0];
-    Values product =
-        reference::low_rank(source.data()[update.second].values(),
-                            source.data()[update.first].values(), kRows, update.rank, kColumns);
+    Numbers product = reference::low_rank(source.data()[update.second].values(),
+                                          source.data()[update.first].values(), kSurveyRows,
+                                          update.rank, kSurveyColumns);
     for (double& value : product) value *= update.scale;
     return product;
   }
@@ -79,13 +79,13 @@ class Family {
   std::map<std::string, std::string> bases;  // of the adapters, as their configurations name them
 
  private:
-  static Values mixed(Values base, double apart, std::uint64_t seed) {
-    const Values change = normal_values(base.size(), seed);
+  static Numbers mixed(Numbers base, double apart, std::uint64_t seed) {
+    const Numbers change = normal_values(base.size(), seed);
     for (std::size_t i = 0; i < base.size(); ++i) base[i] += apart * change[i];
     return base;
   }
-  void put(const std::string& name, const Values& values) {
-    models[name] = {tensor(kTensor, Dtype::F32, {kRows, kColumns}, values)};
+  void put(const std::string& name, const Numbers& values) {
+    models[name] = {tensor(kSurveyTensor, Dtype::F32, {kSurveyRows, kSurveyColumns}, values)};
   }
 };
 
@@ -127,15 +127,15 @@ TEST(Survey, FoldsAgainstPlainArithmetic) {
   Family family;
   const Surveyed found = survey_of(family.plan("{A[L]+B}"));
   ASSERT_EQ(found.folds.size(), 1U);
-  const Values delta = family.delta("L");
-  const Values a = family.values("A");
-  const Values b = family.values("B");
+  const Numbers delta = family.delta("L");
+  const Numbers a = family.values("A");
+  const Numbers b = family.values("B");
   EXPECT_NEAR(found.folds[0].strength, std::sqrt(dot(delta, delta) / dot(a, a)), 1e-6);
-  Values apart = a;
+  Numbers apart = a;
   for (std::size_t i = 0; i < a.size(); ++i) apart[i] -= (a[i] + b[i]) / 2;
   EXPECT_NEAR(found.folds[0].overlap,
               dot(delta, apart) / std::sqrt(dot(delta, delta) * dot(apart, apart)), 1e-6);
-  Values folded = a;
+  Numbers folded = a;
   for (std::size_t i = 0; i < a.size(); ++i) folded[i] += delta[i];
   const double angle =
       std::acos(dot(folded, b) / std::sqrt(dot(folded, folded)) / std::sqrt(dot(b, b)));
@@ -159,9 +159,9 @@ TEST(Survey, StackedAdapters) {
   const Finding* stack = found.find("adapters-stacked");
   ASSERT_NE(stack, nullptr);
   EXPECT_EQ(stack->severity, Severity::Warning);
-  const Values l = family.delta("L");
-  const Values k = family.delta("K");
-  Values sum = l;
+  const Numbers l = family.delta("L");
+  const Numbers k = family.delta("K");
+  Numbers sum = l;
   for (std::size_t i = 0; i < l.size(); ++i) sum[i] += k[i];
   const double squares = dot(l, l) + dot(k, k);
   EXPECT_EQ(stack->measured[1].first, "of_independent");
@@ -210,11 +210,12 @@ TEST(Survey, ADilutedAdapter) {
 TEST(Survey, ALeafThatIsTheBase) {
   Family family;
   const auto with_change = [&](const std::string& name, double sign, std::uint64_t seed) {
-    const Values base = family.values("Base");
-    const Values change = normal_values(base.size(), seed);
-    Values values = base;
+    const Numbers base = family.values("Base");
+    const Numbers change = normal_values(base.size(), seed);
+    Numbers values = base;
     for (std::size_t i = 0; i < base.size(); ++i) values[i] += sign * change[i];
-    family.models[name] = {tensor(kTensor, Dtype::F32, {kRows, kColumns}, values)};
+    family.models[name] = {
+        tensor(kSurveyTensor, Dtype::F32, {kSurveyRows, kSurveyColumns}, values)};
   };
   with_change("A", 0.5, 40);
   with_change("B", -0.5, 40);  // the opposite of what A learned
@@ -230,7 +231,7 @@ TEST(Survey, ALeafThatIsTheBase) {
 class Stretch final : public MapChange, public RowMap {
  public:
   static double factor(std::uint64_t element) {
-    return 1 + static_cast<double>(element % kColumns) / 10;
+    return 1 + static_cast<double>(element % kSurveyColumns) / 10;
   }
   bool fits(const BaseTensor&) const override { return true; }
   std::string expected() const override { return {}; }
@@ -255,7 +256,7 @@ class UnitRows final : public NormChange {
   std::uint64_t memory(const BaseTensor&) const override { return 0; }
   bool by_column(const BaseTensor&) const override { return false; }
   std::vector<std::optional<double>> load(const TensorSource&, const BaseTensor&) const override {
-    return std::vector<std::optional<double>>(kRows, 1.0);
+    return std::vector<std::optional<double>>(kSurveyRows, 1.0);
   }
 };
 
@@ -269,31 +270,33 @@ TEST(Survey, MapsAndNormalisationsAreFoldsLikeOthers) {
     return std::make_unique<MemoryAdapter>("L", std::vector<Update>{update},
                                            std::vector<MemoryTensor>{});
   };
-  const Values a = family.values("A");
-  const Values b = family.values("B");
-  const auto expect = [&](const Values& changed, const std::string& key, double weight) {
-    Values delta = changed;
+  const Numbers a = family.values("A");
+  const Numbers b = family.values("B");
+  const auto expect = [&](const Numbers& changed, const std::string& key, double weight) {
+    Numbers delta = changed;
     for (std::size_t i = 0; i < a.size(); ++i) delta[i] = weight * (delta[i] - a[i]);
     const Surveyed found = survey_of(family.plan(key));
     ASSERT_EQ(found.folds.size(), 1U) << key;
     EXPECT_NEAR(found.folds[0].strength, std::sqrt(dot(delta, delta) / dot(a, a)), 1e-6) << key;
-    Values apart = a;
+    Numbers apart = a;
     for (std::size_t i = 0; i < a.size(); ++i) apart[i] -= (a[i] + b[i]) / 2;
     EXPECT_NEAR(found.folds[0].overlap,
                 dot(delta, apart) / std::sqrt(dot(delta, delta) * dot(apart, apart)), 1e-6)
         << key;
     EXPECT_NEAR(found.folds[0].reaches, 0.5 * weight, 1e-6) << key;
   };
-  Values stretched = a;
+  Numbers stretched = a;
   for (std::size_t i = 0; i < a.size(); ++i) stretched[i] *= Stretch::factor(i);
   family.loras["L"] = changing(UpdateKind::Map, std::make_shared<Stretch>());
   expect(stretched, "{A[L]+B;linear}", 1);
   expect(stretched, "{A[0.5*L]+B;linear}", 0.5);
-  Values unit = a;
-  for (std::uint64_t row = 0; row < kRows; ++row) {
+  Numbers unit = a;
+  for (std::uint64_t row = 0; row < kSurveyRows; ++row) {
     double square = 0;
-    for (std::uint64_t i = 0; i < kColumns; ++i) square += std::pow(a[row * kColumns + i], 2);
-    for (std::uint64_t i = 0; i < kColumns; ++i) unit[row * kColumns + i] /= std::sqrt(square);
+    for (std::uint64_t i = 0; i < kSurveyColumns; ++i)
+      square += std::pow(a[row * kSurveyColumns + i], 2);
+    for (std::uint64_t i = 0; i < kSurveyColumns; ++i)
+      unit[row * kSurveyColumns + i] /= std::sqrt(square);
   }
   family.loras["L"] = changing(UpdateKind::Normalise, std::make_shared<UnitRows>());
   expect(unit, "{A[L]+B;linear}", 1);
@@ -329,10 +332,10 @@ TEST(Subspaces, FitIsTheShareOfTheModelToThatOfChance) {
 TEST(Subspaces, FindingsOfARecipe) {
   Family family;
   // A model whose rows lie in the input space of L.
-  const Values delta = family.delta("L");
-  Values near = family.values("B");
+  const Numbers delta = family.delta("L");
+  Numbers near = family.values("B");
   for (std::size_t i = 0; i < near.size(); ++i) near[i] = 0.2 * near[i] + delta[i];
-  family.models["B"] = {tensor(kTensor, Dtype::F32, {kRows, kColumns}, near)};
+  family.models["B"] = {tensor(kSurveyTensor, Dtype::F32, {kSurveyRows, kSurveyColumns}, near)};
   const Plan plan = family.plan("{A[L+K]+B}");
   Observer silent;
   const SubspaceSurvey spaces(plan, 2, silent);
@@ -342,14 +345,14 @@ TEST(Subspaces, FindingsOfARecipe) {
   ASSERT_NE(stack, nullptr);
   const auto factor = [&](const std::string& name) {
     const auto& source = static_cast<const MemoryCheckpoint&>(family.loras.at(name)->source());
-    const Values values = source.data()[family.loras.at(name)->updates()[0].first].values();
+    const Numbers values = source.data()[family.loras.at(name)->updates()[0].first].values();
     return std::vector<float>(values.begin(), values.end());
   };
-  const SharedSpace shared = shared_space(factor("L"), factor("K"), kColumns);
+  const SharedSpace shared = shared_space(factor("L"), factor("K"), kSurveyColumns);
   ASSERT_EQ(stack->measured.size(), 7U);
   EXPECT_EQ(stack->measured[4].first, "shared_inputs");
   EXPECT_NEAR(stack->measured[4].second, shared.share, 1e-12);
-  EXPECT_NEAR(stack->measured[5].second, 4.0 / kColumns, 1e-12);
+  EXPECT_NEAR(stack->measured[5].second, 4.0 / kSurveyColumns, 1e-12);
   const Finding* fit = found.find("adapter-fits-another");
   ASSERT_NE(fit, nullptr);
   EXPECT_EQ(fit->adapter, "L");
@@ -372,16 +375,16 @@ Suggestion suggestion_of(const Plan& plan) {
 TEST(Placement, TheTableAgainstPlainArithmetic) {
   Family family;
   const Suggestion found = suggestion_of(family.plan("{3*A[0.5*L]+B;linear}[K]"));
-  const Values a = family.values("A");
-  const Values b = family.values("B");
-  Values l = family.delta("L");
+  const Numbers a = family.values("A");
+  const Numbers b = family.values("B");
+  Numbers l = family.delta("L");
   for (double& value : l) value *= 0.5;
   ASSERT_EQ(found.table.size(), 6U);
   EXPECT_EQ(found.seen_from, "");
   const std::vector<std::string> models = {"A", "B", "{3*A+B;linear}"};
   const std::vector<double> reaches = {0.75, 0.25, 1};
   for (std::size_t i = 0; i < 3; ++i) {
-    Values model = a;
+    Numbers model = a;
     for (std::size_t e = 0; e < a.size(); ++e) {
       model[e] = i == 0 ? a[e] : i == 1 ? b[e] : 0.75 * a[e] + 0.25 * b[e];
     }
@@ -409,10 +412,10 @@ TEST(Placement, AdaptersGoToPartsOfTheirOwn) {
 
 TEST(Placement, AModelThatHasItAlreadyIsLeftAlone) {
   Family family;
-  Values with_l = family.values("A");
-  const Values delta = family.delta("L");
+  Numbers with_l = family.values("A");
+  const Numbers delta = family.delta("L");
   for (std::size_t i = 0; i < delta.size(); ++i) with_l[i] += delta[i];
-  family.models["B"] = {tensor(kTensor, Dtype::F32, {kRows, kColumns}, with_l)};
+  family.models["B"] = {tensor(kSurveyTensor, Dtype::F32, {kSurveyRows, kSurveyColumns}, with_l)};
   const Suggestion found = suggestion_of(family.plan("{A[K]+B[L]}"));
   EXPECT_EQ(found.key, "{A[L]+B[K]}");
   const auto row = std::find_if(found.table.begin(), found.table.end(), [](const auto& one) {

@@ -52,12 +52,12 @@ Model whole(std::uint64_t seed) {
   return body("model.", seed).add("lm_head.weight", {8, 4}, seed + 3);
 }
 
-struct Merged {
+struct MergedSet {
   PlanResult result;
   std::map<std::string, std::vector<double>> values;
 
-  explicit Merged(const std::string& key, const std::vector<Model>& models,
-                  std::vector<std::unique_ptr<Adapter>> adapters = {}) {
+  explicit MergedSet(const std::string& key, const std::vector<Model>& models,
+                     std::vector<std::unique_ptr<Adapter>> adapters = {}) {
     const std::vector<std::string> names = {"A", "B", "C"};
     const KeyBinder binder(names, {"L"});
     std::vector<std::unique_ptr<Checkpoint>> leaves;
@@ -103,9 +103,9 @@ std::vector<double> mixed(double a, const std::vector<double>& x, double b,
 }
 
 TEST(TensorSets, BuffersThatAreComputedAnewAreLeftOut) {
-  const Merged merged("{A+B; linear}",
-                      {whole(1).add("model.layers.0.self_attn.rotary_emb.inv_freq", {2}, 9),
-                       whole(5).add("model.layers.0.self_attn.maybe_rotary.inv_freq", {2}, 9)});
+  const MergedSet merged("{A+B; linear}",
+                         {whole(1).add("model.layers.0.self_attn.rotary_emb.inv_freq", {2}, 9),
+                          whole(5).add("model.layers.0.self_attn.maybe_rotary.inv_freq", {2}, 9)});
   ASSERT_EQ(merged.problem(), "");
   EXPECT_EQ(merged.values.size(), 4U);
   EXPECT_EQ(merged.result.plan.dropped.size(), 2U);
@@ -123,9 +123,9 @@ TEST(TensorSets, WrappersOfTrainersAreTakenOffTheNames) {
   compiled.tensors[1].name =
       "_orig_mod.model.layers.0._checkpoint_wrapped_module.self_attn."
       "_fsdp_wrapped_module.q_proj.weight";
-  const Merged plain("{A+B; linear}", {whole(1), whole(5)});
+  const MergedSet plain("{A+B; linear}", {whole(1), whole(5)});
   for (const Model& wrapped : {compiled, peft}) {
-    const Merged merged("{A+B; linear}", {whole(1), wrapped});
+    const MergedSet merged("{A+B; linear}", {whole(1), wrapped});
     ASSERT_EQ(merged.problem(), "");
     EXPECT_EQ(merged.values, plain.values);
     EXPECT_NE(merged.warning("4 tensors of `B` are taken under another name"), "");
@@ -133,11 +133,11 @@ TEST(TensorSets, WrappersOfTrainersAreTakenOffTheNames) {
 }
 
 TEST(TensorSets, PrefixesFollowTheFirstModelThatHasOne) {
-  const Merged plain("{A+B; linear}", {body("model.", 1), body("model.", 5)});
+  const MergedSet plain("{A+B; linear}", {body("model.", 1), body("model.", 5)});
   ASSERT_EQ(plain.problem(), "");
   for (const char* prefix :
        {"", "language_model.model.", "model.language_model.", "transformer."}) {
-    const Merged merged("{A+B; linear}", {body("model.", 1), body(prefix, 5)});
+    const MergedSet merged("{A+B; linear}", {body("model.", 1), body(prefix, 5)});
     ASSERT_EQ(merged.problem(), "") << prefix;
     EXPECT_EQ(merged.values, plain.values) << prefix;
     EXPECT_NE(merged.warning("3 tensors of `B` are taken under another name"), "") << prefix;
@@ -145,7 +145,7 @@ TEST(TensorSets, PrefixesFollowTheFirstModelThatHasOne) {
   // An adapter finds its modules under the common names, too.
   std::vector<std::unique_ptr<Adapter>> adapters;
   adapters.push_back(lora("L", "model." + kQuery, 4, 4, 2, 1.0, 9));
-  const Merged folded("{A+B[L]; linear}", {body("model.", 1), body("", 5)}, std::move(adapters));
+  const MergedSet folded("{A+B[L]; linear}", {body("model.", 1), body("", 5)}, std::move(adapters));
   EXPECT_EQ(folded.problem(), "");
 }
 
@@ -153,8 +153,8 @@ TEST(TensorSets, AHeadComesFromTheModelsThatHaveOne) {
   const Model bare = body("", 1).set("architectures", {"LlamaModel"});
   const Model full = whole(5);
   for (const bool bare_first : {true, false}) {
-    const Merged merged("{A+B; linear}", bare_first ? std::vector<Model>{bare, full}
-                                                    : std::vector<Model>{full, bare});
+    const MergedSet merged("{A+B; linear}", bare_first ? std::vector<Model>{bare, full}
+                                                       : std::vector<Model>{full, bare});
     ASSERT_EQ(merged.problem(), "");
     EXPECT_EQ(merged.values.at("lm_head.weight"), full.values("lm_head.weight"));
     expect_near(merged.values.at("model.norm.weight"),
@@ -170,11 +170,11 @@ TEST(TensorSets, AHeadComesFromTheModelsThatHaveOne) {
 TEST(TensorSets, ThoseThatHaveATensorShareItByTheirWeights) {
   const Model b = whole(5);
   const Model c = whole(9);
-  const Merged merged("{2*A+B+3*C; linear}", {body("model.", 1), b, c});
+  const MergedSet merged("{2*A+B+3*C; linear}", {body("model.", 1), b, c});
   ASSERT_EQ(merged.problem(), "");
   expect_near(merged.values.at("lm_head.weight"),
               mixed(0.25, b.values("lm_head.weight"), 0.75, c.values("lm_head.weight")));
-  const Merged nested("{{A+B}+C; t=0.25}", {body("model.", 1), body("model.", 5), c});
+  const MergedSet nested("{{A+B}+C; t=0.25}", {body("model.", 1), body("model.", 5), c});
   ASSERT_EQ(nested.problem(), "");
   EXPECT_EQ(nested.values.at("lm_head.weight"), c.values("lm_head.weight"));
 }
@@ -183,17 +183,17 @@ TEST(TensorSets, ABiasThatIsNotThereIsZero) {
   const std::string bias = "model." + kQuery + ".bias";
   const Model without = whole(1);
   const Model with = whole(5).add(bias, {4}, 9).set("attention_bias", true);
-  const Merged merged("{A+3*B}", {without, with});
+  const MergedSet merged("{A+3*B}", {without, with});
   ASSERT_EQ(merged.problem(), "");
   expect_near(merged.values.at(bias), mixed(0.75, with.values(bias), 0, with.values(bias)));
   EXPECT_NE(merged.warning("`A` lacks 1 tensor that others have: a bias"), "");
   EXPECT_EQ(merged.config()["attention_bias"], true);
   EXPECT_NE(explain(merged.result.plan, bias).find("x1 = 0, as its model lacks"),
             std::string::npos);
-  const Merged unsaid("{A+3*B}", {without, whole(5).add(bias, {4}, 9)});
+  const MergedSet unsaid("{A+3*B}", {without, whole(5).add(bias, {4}, 9)});
   EXPECT_NE(unsaid.warning("no config.json says that the model has these biases"), "");
   // Without a weight beside it, nothing says what it would be added to.
-  const Merged alone("{A+B}", {without, whole(5).add("model.layers.0.gate.bias", {4}, 9)});
+  const MergedSet alone("{A+B}", {without, whole(5).add("model.layers.0.gate.bias", {4}, 9)});
   EXPECT_NE(alone.problem().find("do not hold the same tensors"), std::string::npos);
 }
 
@@ -202,7 +202,7 @@ TEST(TensorSets, ABiasOfZerosThatOthersDoWithoutIsLeftOut) {
   Model zeros = whole(5);
   zeros.tensors.push_back(tensor(bias, Dtype::F16, {4}, {0, 0, 0, 0}));
   for (const auto& models : {std::vector{whole(1), zeros}, std::vector{zeros, whole(1)}}) {
-    const Merged merged("{A+B}", models);
+    const MergedSet merged("{A+B}", models);
     ASSERT_EQ(merged.problem(), "");
     EXPECT_FALSE(merged.values.contains(bias));
     ASSERT_EQ(merged.result.plan.dropped.size(), 1U);
@@ -211,8 +211,8 @@ TEST(TensorSets, ABiasOfZerosThatOthersDoWithoutIsLeftOut) {
   }
   // It stays where the configuration has it, and where it is more than zeros in one of them.
   zeros.set("attention_bias", true);
-  EXPECT_TRUE(Merged("{A+B}", {zeros, whole(1)}).values.contains(bias));
-  const Merged two("{{A+B}+C}", {whole(1), zeros, whole(9).add(bias, {4}, 9)});
+  EXPECT_TRUE(MergedSet("{A+B}", {zeros, whole(1)}).values.contains(bias));
+  const MergedSet two("{{A+B}+C}", {whole(1), zeros, whole(9).add(bias, {4}, 9)});
   EXPECT_TRUE(two.values.contains(bias));
 }
 
@@ -233,9 +233,9 @@ TEST(TensorSets, CopiesThatAreTiedAreLeftOut) {
   const Model whole_bert = copied(
       copied(bert(5), "bert.embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"),
       "cls.predictions.bias", "cls.predictions.decoder.bias");
-  const Merged plain("{A+B}", {bert(1), bert(5)});
+  const MergedSet plain("{A+B}", {bert(1), bert(5)});
   ASSERT_EQ(plain.problem(), "");
-  const Merged merged("{A+B}", {bert(1), whole_bert});
+  const MergedSet merged("{A+B}", {bert(1), whole_bert});
   ASSERT_EQ(merged.problem(), "");
   EXPECT_EQ(merged.values, plain.values);
   ASSERT_EQ(merged.result.plan.dropped.size(), 2U);
@@ -243,8 +243,8 @@ TEST(TensorSets, CopiesThatAreTiedAreLeftOut) {
             "tied to `bert.embeddings.word_embeddings.weight` and equal to it");
   // The class of the first model decides, and the numbers.
   Model untied = whole_bert;
-  EXPECT_NE(Merged("{A+B}", {untied.set("tie_word_embeddings", false), bert(1)}).problem(), "");
-  EXPECT_NE(Merged("{A+B}", {bert(1), bert(5).add("cls.predictions.decoder.weight", {8, 4}, 9)})
+  EXPECT_NE(MergedSet("{A+B}", {untied.set("tie_word_embeddings", false), bert(1)}).problem(), "");
+  EXPECT_NE(MergedSet("{A+B}", {bert(1), bert(5).add("cls.predictions.decoder.weight", {8, 4}, 9)})
                 .problem(),
             "");
   const auto encoder_decoder = [](std::uint64_t seed) {
@@ -253,9 +253,9 @@ TEST(TensorSets, CopiesThatAreTiedAreLeftOut) {
         .add("lm_head.weight", {8, 4}, seed + 1)
         .set("tie_word_embeddings", false);
   };
-  const Merged t5("{A+B}",
-                  {copied(encoder_decoder(1), "shared.weight", "encoder.embed_tokens.weight"),
-                   encoder_decoder(5)});
+  const MergedSet t5("{A+B}",
+                     {copied(encoder_decoder(1), "shared.weight", "encoder.embed_tokens.weight"),
+                      encoder_decoder(5)});
   ASSERT_EQ(t5.problem(), "");
   EXPECT_EQ(t5.values.size(), 2U);
 }
@@ -266,7 +266,7 @@ TEST(TensorSets, HeadsAreTiedToEmbeddingsByAnyName) {
     Model stored = Model().add(name, {8, 4}, 5).set("tie_word_embeddings", true);
     stored.tensors.push_back(stored.tensors[0]);
     stored.tensors.back().name = "lm_head.weight";
-    const Merged merged("{A+B}", {tied, stored});
+    const MergedSet merged("{A+B}", {tied, stored});
     ASSERT_EQ(merged.problem(), "") << name;
     EXPECT_EQ(merged.values.size(), 1U) << name;
     EXPECT_TRUE(merged.result.plan.tied);
@@ -278,7 +278,7 @@ TEST(TensorSets, ChangesOfWhatIsLeftOutAreSaid) {
   const Model with = whole(5).add(part + ".weight", {4, 4}, 9);
   std::vector<std::unique_ptr<Adapter>> adapters;
   adapters.push_back(lora("L", part, 4, 4, 2, 1.0, 9));
-  const Merged merged("{A+B[L]}", {whole(1), with}, std::move(adapters));
+  const MergedSet merged("{A+B[L]}", {whole(1), with}, std::move(adapters));
   ASSERT_EQ(merged.problem(), "");
   EXPECT_NE(merged.warning("what `L` changes is no part of the output: " + part + ".weight"), "");
 }
@@ -287,11 +287,11 @@ TEST(TensorSets, APartIsKeptOrLeftOutAsTheFirstModelHasIt) {
   for (const char* part : {"v_head.summary.weight", "vision_tower.blocks.0.weight",
                            "model.mm_projector.0.weight", "model.layers.1.eh_proj.weight"}) {
     const Model with = whole(5).add(part, {4, 4}, 9);
-    const Merged kept("{A+B}", {with, whole(1)});
+    const MergedSet kept("{A+B}", {with, whole(1)});
     ASSERT_EQ(kept.problem(), "") << part;
     EXPECT_EQ(kept.values.at(part), with.values(part));
     EXPECT_NE(kept.warning("`B` lacks 1 tensor"), "");
-    const Merged left("{A+B}", {whole(1), with});
+    const MergedSet left("{A+B}", {whole(1), with});
     ASSERT_EQ(left.problem(), "") << part;
     EXPECT_FALSE(left.values.contains(part));
     ASSERT_EQ(left.result.plan.dropped.size(), 1U);
@@ -303,7 +303,7 @@ TEST(TensorSets, APartIsKeptOrLeftOutAsTheFirstModelHasIt) {
   const Model judge = body("model.", 1)
                           .add("score.weight", {1, 4}, 9)
                           .set("architectures", {"LlamaForSequenceClassification"});
-  const Merged judged("{A+B}", {judge, whole(5)});
+  const MergedSet judged("{A+B}", {judge, whole(5)});
   ASSERT_EQ(judged.problem(), "");
   EXPECT_TRUE(judged.values.contains("score.weight"));
   EXPECT_FALSE(judged.values.contains("lm_head.weight"));
@@ -314,7 +314,7 @@ TEST(TensorSets, TypesAreRoundedToTheFirstModels) {
   for (MemoryTensor& t : half.tensors) t = tensor(t.name, Dtype::F16, t.shape, t.values());
   Model brain = whole(5);
   for (MemoryTensor& t : brain.tensors) t = tensor(t.name, Dtype::BF16, t.shape, t.values());
-  const Merged merged("{{A+B; linear}+C; linear}", {half, brain, whole(9)});
+  const MergedSet merged("{{A+B; linear}+C; linear}", {half, brain, whole(9)});
   ASSERT_EQ(merged.problem(), "");
   for (const Program& program : merged.result.plan.programs) EXPECT_EQ(program.dtype, Dtype::F16);
   EXPECT_NE(merged.warning("4 tensors of `B` are BF16, the output's F16"), "");
@@ -322,7 +322,7 @@ TEST(TensorSets, TypesAreRoundedToTheFirstModels) {
 }
 
 TEST(TensorSets, WhatNoRuleMakesSafeIsRefusedWithAWayOut) {
-  const auto refused = [](const Model& b) { return Merged("{A+B}", {whole(1), b}).problem(); };
+  const auto refused = [](const Model& b) { return MergedSet("{A+B}", {whole(1), b}).problem(); };
   EXPECT_EQ(refused(whole(5).add("model.layers.0.self_attn.q_norm.weight", {4}, 9)),
             "`A` and `B` do not hold the same tensors; only `B` has 1: "
             "model.layers.0.self_attn.q_norm.weight | if `A` is a fine-tune of the same base "
@@ -346,7 +346,7 @@ TEST(TensorSets, WhatNoRuleMakesSafeIsRefusedWithAWayOut) {
   EXPECT_NE(refused(emptied).find("zero_to_fp32.py"), std::string::npos);
   // Of two parts of one name that are not the same, neither is the other's.
   const Model a = whole(1).add("vision_tower.a", {2}, 9).add("vision_tower.b", {2}, 9);
-  EXPECT_NE(Merged("{A+B}", {a, whole(5).add("vision_tower.a", {2}, 9)})
+  EXPECT_NE(MergedSet("{A+B}", {a, whole(5).add("vision_tower.a", {2}, 9)})
                 .problem()
                 .find("only `A` has 1: vision_tower.b"),
             std::string::npos);

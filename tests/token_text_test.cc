@@ -18,7 +18,7 @@ namespace {
 
 using namespace testing_support;
 
-constexpr std::uint64_t kColumns = 17;
+constexpr std::uint64_t kTextColumns = 17;
 const std::string kHead = "lm_head.weight";
 using Row = std::vector<double>;
 using Texts = std::vector<std::string>;  // by row; empty: a row that no token stands for
@@ -31,23 +31,23 @@ class Leaf : public MemoryCheckpoint {
 };
 
 // A family of models: rows by name, tokens by row.
-struct Family {
+struct TextFamily {
   std::map<std::string, Texts> texts;
   Models models;
   MemoryDisk disk;
 
   void add(const std::string& name, const Texts& tokens) {
     texts[name] = tokens;
-    const std::size_t count = tokens.size() * kColumns;
+    const std::size_t count = tokens.size() * kTextColumns;
     const auto change = normal_values(count, texts.size() + 1);
     std::vector<double> values(count);
     for (std::size_t r = 0; r < tokens.size(); ++r) {
       // Rows of one token resemble each other.
-      const auto base = normal_values(kColumns, std::hash<std::string>()(tokens[r]));
-      for (std::size_t c = 0; c < kColumns; ++c)
-        values[r * kColumns + c] = base[c] + 0.7 * change[r * kColumns + c];
+      const auto base = normal_values(kTextColumns, std::hash<std::string>()(tokens[r]));
+      for (std::size_t c = 0; c < kTextColumns; ++c)
+        values[r * kTextColumns + c] = base[c] + 0.7 * change[r * kTextColumns + c];
     }
-    models[name] = {tensor(kHead, Dtype::F16, {tokens.size(), kColumns}, values)};
+    models[name] = {tensor(kHead, Dtype::F16, {tokens.size(), kTextColumns}, values)};
     Json words = Json::object();
     for (std::size_t r = 0; r < tokens.size(); ++r) {
       if (!tokens[r].empty()) words[tokens[r]] = r;
@@ -86,7 +86,7 @@ std::string called(const Texts& texts, std::size_t row) {
 
 class TextOracle {
  public:
-  TextOracle(const Recipe& recipe, const Family& family, const Loras& loras)
+  TextOracle(const Recipe& recipe, const TextFamily& family, const Loras& loras)
       : recipe_(recipe), family_(family), loras_(loras) {
     std::set<std::string> all;
     for (const RecipeLeaf& leaf : recipe.leaves) {
@@ -110,8 +110,8 @@ class TextOracle {
       Known known{{}, family_.texts.at(name)};
       for (std::size_t r = 0; r < known.second.size(); ++r) {
         if (known.second[r].empty() && r < tokens_) continue;  // a token takes its place
-        const auto begin = values.begin() + static_cast<std::ptrdiff_t>(r * kColumns);
-        known.first[called(known.second, r)] = Row(begin, begin + kColumns);
+        const auto begin = values.begin() + static_cast<std::ptrdiff_t>(r * kTextColumns);
+        known.first[called(known.second, r)] = Row(begin, begin + kTextColumns);
       }
       return known;
     }
@@ -127,12 +127,12 @@ class TextOracle {
       const auto& source = static_cast<const MemoryCheckpoint&>(adapter.source());
       const auto delta = reference::low_rank(source.data()[update.second].values(),
                                              source.data()[update.first].values(),
-                                             known.second.size(), update.rank, kColumns);
+                                             known.second.size(), update.rank, kTextColumns);
       for (std::size_t r = 0; r < known.second.size(); ++r) {
         const auto row = known.first.find(called(known.second, r));
         if (row == known.first.end()) continue;
-        for (std::size_t c = 0; c < kColumns; ++c)
-          row->second[c] += fold->weight() * update.scale * delta[r * kColumns + c];
+        for (std::size_t c = 0; c < kTextColumns; ++c)
+          row->second[c] += fold->weight() * update.scale * delta[r * kTextColumns + c];
       }
       return known;
     }
@@ -148,8 +148,8 @@ class TextOracle {
     }
     change.change(values);
     for (std::size_t r = 0; r < known.second.size(); ++r) {
-      const auto begin = values.begin() + static_cast<std::ptrdiff_t>(r * kColumns);
-      known.first.at(called(known.second, r)) = Row(begin, begin + kColumns);
+      const auto begin = values.begin() + static_cast<std::ptrdiff_t>(r * kTextColumns);
+      known.first.at(called(known.second, r)) = Row(begin, begin + kTextColumns);
     }
   }
 
@@ -172,7 +172,7 @@ class TextOracle {
       for (const auto& [text, a] : models[0]) {
         if (!in_all(text)) continue;
         const Row& b = models[1].at(text);
-        for (std::size_t c = 0; c < kColumns; ++c) {
+        for (std::size_t c = 0; c < kTextColumns; ++c) {
           aa += a[c] * a[c];
           ab += a[c] * b[c];
           bb += b[c] * b[c];
@@ -185,7 +185,7 @@ class TextOracle {
     }
     Rows result;
     for (const Rows& rows : models) {
-      for (const auto& [text, unused] : rows) result[text] = Row(kColumns, 0.0);
+      for (const auto& [text, unused] : rows) result[text] = Row(kTextColumns, 0.0);
     }
     for (auto& [text, row] : result) {
       double sum = 0;
@@ -194,21 +194,21 @@ class TextOracle {
       for (std::size_t m = 0; m < models.size(); ++m) {
         if (!models[m].contains(text)) continue;
         const double factor = in_all(text) ? factors[m] : blend.weights[m] / sum;
-        for (std::size_t c = 0; c < kColumns; ++c) row[c] += factor * models[m].at(text)[c];
+        for (std::size_t c = 0; c < kTextColumns; ++c) row[c] += factor * models[m].at(text)[c];
       }
     }
     return result;
   }
 
   const Recipe& recipe_;
-  const Family& family_;
+  const TextFamily& family_;
   const Loras& loras_;
   std::size_t tokens_ = 0;  // of all leaves together
 };
 
 // A has 40 tokens; B has two of them elsewhere, lacks one and has two of its own; C has A's
 // backwards with one of B's, and two rows of padding.
-void fill(Family& family) {
+void fill(TextFamily& family) {
   Texts a;
   for (int i = 0; i < 40; ++i) a.push_back("t" + std::to_string(i));
   Texts b(a.begin(), a.begin() + 37);
@@ -230,7 +230,7 @@ class RowChange : public Kind, public PlainChange {
   std::uint64_t memory(const BaseTensor& /*base*/) const override { return 1000; }
 };
 
-double step(std::uint64_t element) { return 0.001 * static_cast<double>(element / kColumns); }
+double step(std::uint64_t element) { return 0.001 * static_cast<double>(element / kTextColumns); }
 
 class Steps final : public RowChange<DeltaChange> {
   class Loaded final : public Delta {
@@ -275,13 +275,13 @@ std::unique_ptr<MemoryAdapter> changing(const std::string& name, UpdateKind kind
 
 TEST(TokenText, UnionAtEveryNode) {
   const KeyBinder binder({"A", "B", "C"}, {"L", "M", "G", "S"});
-  Family family;
+  TextFamily family;
   fill(family);
   Loras loras;
   loras["G"] = changing("G", UpdateKind::Generate, std::make_shared<Steps>());
   loras["S"] = changing("S", UpdateKind::Map, std::make_shared<Stretched>());
-  loras["L"] = lora("L", "lm_head", 41, kColumns, 4, 0.5, 100);
-  loras["M"] = lora("M", "lm_head", 45, kColumns, 3, 2.0, 200);
+  loras["L"] = lora("L", "lm_head", 41, kTextColumns, 4, 0.5, 100);
+  loras["M"] = lora("M", "lm_head", 45, kTextColumns, 3, 2.0, 200);
   Exactness exactness;
   for (const char* key :
        {"{A+B}", "{{A+B}+C}", "{A+{B+C}}", "{{A+C}+{B+C}}", "{A+3*B}", "{A+B+C; linear}",
@@ -308,7 +308,7 @@ TEST(TokenText, UnionAtEveryNode) {
     std::vector<double> values;
     for (std::size_t r = 0; r < rows; ++r) {
       const auto found = exact.find(called(order, r));
-      const Row row = found == exact.end() ? Row(kColumns, 0.0) : found->second;
+      const Row row = found == exact.end() ? Row(kTextColumns, 0.0) : found->second;
       values.insert(values.end(), row.begin(), row.end());
     }
     exactness.check(Dtype::F16, sink.bytes.at(0), values, key);
@@ -319,7 +319,7 @@ TEST(TokenText, UnionAtEveryNode) {
 
 TEST(TokenText, NewTokensFollowInTheOrderOfTheRecipe) {
   const KeyBinder binder({"A", "B", "C"}, {});
-  Family family;
+  TextFamily family;
   fill(family);
   PlanOptions options;
   options.tokenizer = "A";
@@ -342,7 +342,7 @@ TEST(TokenText, NewTokensFollowInTheOrderOfTheRecipe) {
 
 TEST(TokenText, BytesDoNotDependOnMemoryOrThreads) {
   const KeyBinder binder({"A", "B"}, {});
-  Family family;
+  TextFamily family;
   Texts a;
   for (int i = 0; i < 9000; ++i) a.push_back("t" + std::to_string(i));
   Texts b = a;
@@ -370,7 +370,7 @@ TEST(TokenText, BytesDoNotDependOnMemoryOrThreads) {
 
 TEST(TokenText, ThePaddedAngleIsTheOneOfTheZeroRule) {
   const KeyBinder binder({"A", "B"}, {});
-  Family family;
+  TextFamily family;
   Texts texts;
   for (int i = 0; i < 40; ++i) texts.push_back("t" + std::to_string(i));
   family.add("A", texts);
@@ -399,7 +399,7 @@ TEST(TokenText, RowsStayNumberedWhereTokensCannotBeTold) {
         R"({"model": {"vocab": {"t0": 0}}, "added_tokens": [{"id": 1, "content": "t0"}]})",
         R"({"model": {"vocab": {"t0": 0}}, "added_tokens": [{"id": "1", "content": "t1"}]})",
         R"({"model": {"vocab": {}}, "added_tokens": []})"}) {
-    Family family;
+    TextFamily family;
     fill(family);
     family.write("B", tokenizer);
     const PlanResult made = family.plan(binder.bind("{A+B}"), {});
@@ -412,7 +412,7 @@ TEST(TokenText, RowsStayNumberedWhereTokensCannotBeTold) {
 
 TEST(TokenText, EqualTokenizersSayNothing) {
   const KeyBinder binder({"A", "B"}, {});
-  Family family;
+  TextFamily family;
   family.add("A", {"a", "b"});
   family.add("B", {"a", "b"});
   const PlanResult made = family.plan(binder.bind("{A+B}"), {});
@@ -423,7 +423,7 @@ TEST(TokenText, EqualTokenizersSayNothing) {
 // A token that the tokenizer has and no model a row for, before one that has a row.
 TEST(TokenText, TokensWithoutARowAreZero) {
   const KeyBinder binder({"A", "B"}, {});
-  Family family;
+  TextFamily family;
   family.add("A", {"a", "b"});
   family.write("A", R"({"model": {"vocab": {"a": 0, "b": 1, "c": 2}}})");
   family.add("B", {"a", "b", "d"});
@@ -432,17 +432,18 @@ TEST(TokenText, TokensWithoutARowAreZero) {
   MemorySink sink(made.plan);
   Observer silent;
   run(made.plan, sink, silent, {});
-  const auto row = sink.bytes.at(0).begin() + 2 * kColumns * 2;
-  EXPECT_TRUE(std::all_of(row, row + kColumns * 2, [](std::byte b) { return b == std::byte{0}; }));
+  const auto row = sink.bytes.at(0).begin() + 2 * kTextColumns * 2;
+  EXPECT_TRUE(
+      std::all_of(row, row + kTextColumns * 2, [](std::byte b) { return b == std::byte{0}; }));
   EXPECT_NE(made.plan.warnings.back().find("they are zero"), std::string::npos);
 }
 
 TEST(TokenText, AdaptersThatCannotFollowAreRefused) {
   const KeyBinder binder({"A", "B"}, {"L", "R"});
-  Family family;
+  TextFamily family;
   fill(family);
   Loras loras;
-  loras["L"] = lora("L", "lm_head", 41, kColumns, 4, 0.5, 100);
+  loras["L"] = lora("L", "lm_head", 41, kTextColumns, 4, 0.5, 100);
   const PlanResult mixed = family.plan(binder.bind("{A+B}[L]"), loras);
   ASSERT_EQ(mixed.problems.size(), 1U);
   EXPECT_NE(mixed.problems[0].message().find("number their tokens differently"), std::string::npos);
@@ -453,8 +454,8 @@ TEST(TokenText, AdaptersThatCannotFollowAreRefused) {
   for (const std::uint64_t rows : {41U, 42U}) {
     loras["R"] = std::make_unique<MemoryAdapter>(
         "R", std::vector<Update>{replace},
-        std::vector<MemoryTensor>{
-            tensor(kHead, Dtype::F16, {rows, kColumns}, normal_values(rows * kColumns, 7))});
+        std::vector<MemoryTensor>{tensor(kHead, Dtype::F16, {rows, kTextColumns},
+                                         normal_values(rows * kTextColumns, 7))});
     EXPECT_EQ(family.plan(binder.bind("{A+B[R]}"), loras).problems.size(), rows == 41 ? 0U : 1U);
   }
 }

@@ -15,22 +15,22 @@ namespace {
 
 using namespace testing_support;
 
-constexpr std::uint64_t kColumns = 29;
-const std::string kHead = "lm_head.weight";
+constexpr std::uint64_t kWidth = 29;
+const std::string kHeadName = "lm_head.weight";
 
 using Row = std::vector<double>;
-using Rows = std::vector<Row>;
+using RowList = std::vector<Row>;
 
 // Heads with `rows` rows each; the common rows are apart by some 40 degrees.
 Models heads(const std::map<std::string, std::uint64_t>& rows) {
   Models models;
   std::uint64_t seed = 1;
   for (const auto& [name, count] : rows) {
-    const auto base = normal_values(count * kColumns, 1);
-    const auto change = normal_values(count * kColumns, ++seed);
-    std::vector<double> values(count * kColumns);
+    const auto base = normal_values(count * kWidth, 1);
+    const auto change = normal_values(count * kWidth, ++seed);
+    std::vector<double> values(count * kWidth);
     for (std::size_t e = 0; e < values.size(); ++e) values[e] = base[e] + 0.7 * change[e];
-    models[name] = {tensor(kHead, Dtype::F16, {count, kColumns}, values)};
+    models[name] = {tensor(kHeadName, Dtype::F16, {count, kWidth}, values)};
   }
   return models;
 }
@@ -40,27 +40,27 @@ class RowOracle {
   RowOracle(const Recipe& recipe, const Models& models, const Loras& loras, std::string rule)
       : recipe_(recipe), models_(models), loras_(loras), rule_(std::move(rule)) {}
 
-  Rows head() const { return node(recipe_.root); }
+  RowList head() const { return node(recipe_.root); }
 
  private:
-  Rows node(std::size_t index) const {
+  RowList node(std::size_t index) const {
     const auto& value = recipe_.nodes[index].node;
     if (const auto* leaf = std::get_if<LeafNode>(&value)) {
-      Rows rows = leaf_rows(leaf->leaf);
+      RowList rows = leaf_rows(leaf->leaf);
       if (rule_ == "gradient") extend(rows);
       return rows;
     }
     if (const auto* fold = std::get_if<FoldNode>(&value)) {
-      Rows rows = node(fold->model);
+      RowList rows = node(fold->model);
       const MemoryAdapter& adapter =
           *loras_.at(recipe_.adapters[fold->adapters.front().adapter].name);
       const Update& update = adapter.updates().front();
       const auto& source = static_cast<const MemoryCheckpoint&>(adapter.source());
       const std::vector<double> u = source.data()[update.second].values();
-      const Rows delta = split(reference::low_rank(u, source.data()[update.first].values(),
-                                                   u.size() / update.rank, update.rank, kColumns));
+      const RowList delta = split(reference::low_rank(u, source.data()[update.first].values(),
+                                                      u.size() / update.rank, update.rank, kWidth));
       for (std::size_t r = 0; r < delta.size(); ++r) {
-        for (std::size_t c = 0; c < kColumns; ++c)
+        for (std::size_t c = 0; c < kWidth; ++c)
           rows[r][c] += fold->weight() * update.scale * delta[r][c];
       }
       return rows;
@@ -68,46 +68,46 @@ class RowOracle {
     return blended(std::get<BlendNode>(value));
   }
 
-  Rows leaf_rows(std::size_t leaf) const {
+  RowList leaf_rows(std::size_t leaf) const {
     return split(models_.at(recipe_.leaves[leaf].name).front().values());
   }
 
   // From the last row to that of the key's longest leaf, in equal steps.
-  void extend(Rows& rows) const {
-    Rows longest;
+  void extend(RowList& rows) const {
+    RowList longest;
     for (std::size_t i = 0; i < recipe_.leaves.size(); ++i) {
-      Rows other = leaf_rows(i);
+      RowList other = leaf_rows(i);
       if (other.size() > longest.size()) longest = std::move(other);
     }
     const Row last = rows.back();
     const std::size_t missing = longest.size() - rows.size();
     for (std::size_t j = 1; j <= missing; ++j) {
       const double share = static_cast<double>(j) / static_cast<double>(missing + 1);
-      Row& row = rows.emplace_back(kColumns);
-      for (std::size_t c = 0; c < kColumns; ++c)
+      Row& row = rows.emplace_back(kWidth);
+      for (std::size_t c = 0; c < kWidth; ++c)
         row[c] = last[c] + share * (longest.back()[c] - last[c]);
     }
   }
 
-  static Rows split(const std::vector<double>& values) {
-    Rows rows;
-    for (std::size_t e = 0; e < values.size(); e += kColumns)
+  static RowList split(const std::vector<double>& values) {
+    RowList rows;
+    for (std::size_t e = 0; e < values.size(); e += kWidth)
       rows.emplace_back(values.begin() + static_cast<std::ptrdiff_t>(e),
-                        values.begin() + static_cast<std::ptrdiff_t>(e + kColumns));
+                        values.begin() + static_cast<std::ptrdiff_t>(e + kWidth));
     return rows;
   }
 
-  Rows blended(const BlendNode& blend) const {
-    std::vector<Rows> models;
+  RowList blended(const BlendNode& blend) const {
+    std::vector<RowList> models;
     for (const std::size_t model : blend.models) models.push_back(node(model));
     std::size_t least = models[0].size();
     std::size_t most = least;
-    for (const Rows& rows : models) {
+    for (const RowList& rows : models) {
       least = std::min(least, rows.size());
       most = std::max(most, rows.size());
     }
     if (rule_ == "zero") {
-      for (Rows& rows : models) rows.resize(most, Row(kColumns, 0.0));
+      for (RowList& rows : models) rows.resize(most, Row(kWidth, 0.0));
       least = most;
     }
     std::vector<double> factors = blend.weights;
@@ -118,7 +118,7 @@ class RowOracle {
     } else {
       factors = slerp(models[0], models[1], least, factors[1] / (factors[0] + factors[1]));
     }
-    Rows result(rule_ == "truncate" ? least : most, Row(kColumns, 0.0));
+    RowList result(rule_ == "truncate" ? least : most, Row(kWidth, 0.0));
     for (std::size_t r = 0; r < result.size(); ++r) {
       double sum = 0;
       for (std::size_t m = 0; m < models.size(); ++m)
@@ -126,20 +126,20 @@ class RowOracle {
       for (std::size_t m = 0; m < models.size(); ++m) {
         if (r >= models[m].size()) continue;
         const double factor = r < least ? factors[m] : blend.weights[m] / sum;
-        for (std::size_t c = 0; c < kColumns; ++c) result[r][c] += factor * models[m][r][c];
+        for (std::size_t c = 0; c < kWidth; ++c) result[r][c] += factor * models[m][r][c];
       }
     }
     return result;
   }
 
-  static double dot(const Rows& a, const Rows& b, std::size_t rows) {
+  static double dot(const RowList& a, const RowList& b, std::size_t rows) {
     double sum = 0;
     for (std::size_t r = 0; r < rows; ++r) {
-      for (std::size_t c = 0; c < kColumns; ++c) sum += a[r][c] * b[r][c];
+      for (std::size_t c = 0; c < kWidth; ++c) sum += a[r][c] * b[r][c];
     }
     return sum;
   }
-  static std::vector<double> slerp(const Rows& a, const Rows& b, std::size_t rows, double t) {
+  static std::vector<double> slerp(const RowList& a, const RowList& b, std::size_t rows, double t) {
     const double cosine = dot(a, b, rows) / std::sqrt(dot(a, a, rows) * dot(b, b, rows));
     if (std::abs(cosine) > 0.9995) return {1 - t, t};
     const double angle = std::acos(cosine);
@@ -152,7 +152,7 @@ class RowOracle {
   std::string rule_;
 };
 
-struct Merged {
+struct MergedRows {
   Plan plan;
   std::vector<std::byte> bytes;
   TensorFacts facts;
@@ -172,11 +172,11 @@ PlanResult planned(const Recipe& recipe, const Models& models, const Loras& lora
   return make_plan(recipe, std::move(leaves), std::move(adapters), options);
 }
 
-Merged merged(const Recipe& recipe, const Models& models, const Loras& loras,
-              const PlanOptions& options) {
+MergedRows merged(const Recipe& recipe, const Models& models, const Loras& loras,
+                  const PlanOptions& options) {
   PlanResult made = planned(recipe, models, loras, options);
   if (!made.problems.empty()) throw made.problems.front();
-  Merged result;
+  MergedRows result;
   result.plan = std::move(made.plan);
   MemorySink sink(result.plan);
   Observer silent;
@@ -202,17 +202,17 @@ TEST(Vocabulary, EveryRuleAtEveryNode) {
       // L fits A; M fits what the rule makes of the node it is folded into.
       const bool of_ab = std::string(key) == "{{A+B}[M]+C}";
       Loras loras;
-      loras["L"] = lora("L", "lm_head", 40, kColumns, 4, 0.5, 100);
+      loras["L"] = lora("L", "lm_head", 40, kWidth, 4, 0.5, 100);
       loras["M"] = lora("M", "lm_head",
                         rule == "truncate" ? 40
                         : of_ab            ? 41
                                            : 45,
-                        kColumns, 3, 2.0, 200);
+                        kWidth, 3, 2.0, 200);
       PlanOptions options;
       options.vocabulary = rule;
-      const Merged got = merged(recipe, models, loras, options);
-      const Rows exact = RowOracle(recipe, models, loras, rule).head();
-      ASSERT_EQ(got.plan.programs[0].shape, (std::vector<std::uint64_t>{exact.size(), kColumns}));
+      const MergedRows got = merged(recipe, models, loras, options);
+      const RowList exact = RowOracle(recipe, models, loras, rule).head();
+      ASSERT_EQ(got.plan.programs[0].shape, (std::vector<std::uint64_t>{exact.size(), kWidth}));
       std::vector<double> values;
       for (const Row& row : exact) values.insert(values.end(), row.begin(), row.end());
       exactness.check(Dtype::F16, got.bytes, values, rule + " " + key);
@@ -225,9 +225,9 @@ TEST(Vocabulary, EveryRuleAtEveryNode) {
 TEST(Vocabulary, UnionTakesTheOnlyRowsAsTheyAre) {
   const KeyBinder binder({"A", "C"}, {});
   const Models models = heads({{"A", 40}, {"C", 45}});
-  const Merged got = merged(binder.bind("{A+C; t=0.1}"), models, {}, {});
+  const MergedRows got = merged(binder.bind("{A+C; t=0.1}"), models, {}, {});
   const auto& stored = models.at("C").front().bytes;
-  const auto own = static_cast<std::ptrdiff_t>(40 * kColumns * 2);
+  const auto own = static_cast<std::ptrdiff_t>(40 * kWidth * 2);
   EXPECT_TRUE(std::equal(stored.begin() + own, stored.end(), got.bytes.begin() + own));
   ASSERT_EQ(got.facts.blocks.size(), 2U);
   EXPECT_EQ(got.facts.blocks[1], (std::vector<double>{0.0, 1.0}));
@@ -250,8 +250,8 @@ TEST(Vocabulary, GradientExtendsModelsAlone) {
     Loras loras;
     loras["L"] = std::make_unique<MemoryAdapter>(
         "L", std::vector<Update>{update},
-        std::vector<MemoryTensor>{tensor("lm_head.weight", Dtype::F16, {rows, kColumns},
-                                         normal_values(rows * kColumns, 7))});
+        std::vector<MemoryTensor>{
+            tensor("lm_head.weight", Dtype::F16, {rows, kWidth}, normal_values(rows * kWidth, 7))});
     const PlanResult plan = planned(binder.bind("{A[L]+C}"), models, loras, options);
     EXPECT_EQ(plan.problems.size(), rows == 45 ? 0U : 1U);
     EXPECT_TRUE(planned(binder.bind("A[L]"), models, loras, options).problems.empty());
@@ -262,7 +262,7 @@ TEST(Vocabulary, IntegersOfOtherLengthAreRefused) {
   const KeyBinder binder({"A", "C"}, {});
   Models models;
   for (const std::uint64_t rows : {3U, 4U}) {
-    MemoryTensor head{kHead, Dtype::I32, {rows, 2}, std::vector<std::byte>(rows * 8)};
+    MemoryTensor head{kHeadName, Dtype::I32, {rows, 2}, std::vector<std::byte>(rows * 8)};
     models[rows == 3 ? "A" : "C"] = {head};
   }
   const PlanResult plan = planned(binder.bind("{A+C}"), models, {}, {});
@@ -274,19 +274,19 @@ TEST(Vocabulary, BytesDoNotDependOnMemoryOrThreads) {
   const KeyBinder binder({"A", "B", "C"}, {"L"});
   const Models models = heads({{"A", 5000}, {"B", 5001}, {"C", 7400}});
   Loras loras;
-  loras["L"] = lora("L", "lm_head", 5000, kColumns, 4, 0.5, 100);
+  loras["L"] = lora("L", "lm_head", 5000, kWidth, 4, 0.5, 100);
   const Recipe recipe = binder.bind("{{A[L]+C}+{B+C}}");
   for (const std::string& rule : kRules) {
-    if (rule != "union") loras["L"] = lora("L", "lm_head", 5000, kColumns, 4, 0.5, 100);
+    if (rule != "union") loras["L"] = lora("L", "lm_head", 5000, kWidth, 4, 0.5, 100);
     PlanOptions options;
     options.vocabulary = rule;
-    const Merged first = merged(recipe, models, loras, options);
+    const MergedRows first = merged(recipe, models, loras, options);
     for (const std::size_t threads : {1, 3}) {
       options.threads = threads;
       const std::uint64_t least = least_memory(first.plan, threads);
       for (const std::uint64_t memory : {least, least + 1'500'000}) {
         options.memory = memory;
-        const Merged again = merged(recipe, models, loras, options);
+        const MergedRows again = merged(recipe, models, loras, options);
         EXPECT_EQ(again.bytes, first.bytes) << rule << " " << threads << " " << memory;
         EXPECT_LE(again.plan.memory.total(), memory);
       }

@@ -66,7 +66,7 @@ bool is_cut_away(FamilyModule& module) {
   return a.size() == 2 && a[0] == 0 && b.size() == 2 && b[1] == 0;
 }
 
-void fold(FamilyModule& module) {
+void fold_adalora(FamilyModule& module) {
   const double scale = scale_of(module.config());
   if (is_cut_away(module)) return;
   const std::size_t e = module.need("lora_E");
@@ -81,14 +81,14 @@ void fold(FamilyModule& module) {
   module.add(UpdateKind::LowRank, std::make_shared<SingularProduct>(module, a, b, e), scale);
 }
 
-const RegisterFamily registered({.type = "ADALORA",
-                                 .name = "AdaLoRA",
-                                 .reference = "Zhang et al. 2023",
-                                 .update = "W + alpha / (init_r + 10⁻⁵) · B·diag(E)·A",
-                                 .layers = "linear, Conv1D, convolution in 2 dimensions",
-                                 .tensors = {"lora_E"},
-                                 .borrowed = {"lora_A", "lora_B"},
-                                 .fold = fold});
+const RegisterFamily registered_adalora({.type = "ADALORA",
+                                         .name = "AdaLoRA",
+                                         .reference = "Zhang et al. 2023",
+                                         .update = "W + alpha / (init_r + 10⁻⁵) · B·diag(E)·A",
+                                         .layers = "linear, Conv1D, convolution in 2 dimensions",
+                                         .tensors = {"lora_E"},
+                                         .borrowed = {"lora_A", "lora_B"},
+                                         .fold = fold_adalora});
 
 }  // namespace
 }  // namespace thorns

@@ -19,8 +19,6 @@
 namespace thorns {
 namespace {
 
-constexpr std::size_t kMostNamed = 12;  // names spelled out in a message
-
 class OpenAdapter final : public Adapter {
  public:
   const std::string& path() const override { return path_; }

@@ -11,9 +11,9 @@
 namespace thorns {
 namespace {
 
-class Numbers final : public Delta {
+class AddedBias final : public Delta {
  public:
-  explicit Numbers(std::vector<double> numbers) : numbers_(std::move(numbers)) {}
+  explicit AddedBias(std::vector<double> numbers) : numbers_(std::move(numbers)) {}
 
   void generate(std::uint64_t first, std::span<double> to) const override {
     std::copy_n(numbers_.begin() + static_cast<std::ptrdiff_t>(first), to.size(), to.begin());
@@ -38,7 +38,7 @@ class BiasChange final : public DeltaChange {
   }
   std::unique_ptr<Delta> load(const TensorSource& source,
                               const BaseTensor& /*base*/) const override {
-    return std::make_unique<Numbers>(read_numbers(source, tensor_));
+    return std::make_unique<AddedBias>(read_numbers(source, tensor_));
   }
 
  private:
@@ -46,7 +46,7 @@ class BiasChange final : public DeltaChange {
   std::uint64_t count_;
 };
 
-void fold(FamilyModule& module) {
+void fold_beft(FamilyModule& module) {
   const std::size_t bias = module.need("beft_bias");
   Update update;
   update.kind = UpdateKind::Generate;
@@ -55,13 +55,13 @@ void fold(FamilyModule& module) {
   module.add(std::move(update));
 }
 
-const RegisterFamily registered({.type = "BEFT",
-                                 .name = "BEFT",
-                                 .reference = "Huang et al. 2025",
-                                 .update = "W; bias + b",
-                                 .layers = "linear",
-                                 .tensors = {"beft_bias"},
-                                 .fold = fold});
+const RegisterFamily registered_beft({.type = "BEFT",
+                                      .name = "BEFT",
+                                      .reference = "Huang et al. 2025",
+                                      .update = "W; bias + b",
+                                      .layers = "linear",
+                                      .tensors = {"beft_bias"},
+                                      .fold = fold_beft});
 
 }  // namespace
 }  // namespace thorns

@@ -84,7 +84,7 @@ class Butterfly final : public MapChange {
   std::uint64_t outputs_;
 };
 
-void fold(FamilyModule& module) {
+void fold_boft(FamilyModule& module) {
   const std::size_t rotations = module.need("boft_R");
   const std::size_t scales = module.need("boft_s");
   const std::vector<std::uint64_t>& shape = module.shape(rotations);
@@ -105,14 +105,15 @@ void fold(FamilyModule& module) {
              std::make_shared<Butterfly>(rotations, scales, factors, module.info(scales).elements));
 }
 
-const RegisterFamily registered({.type = "BOFT",
-                                 .name = "BOFT",
-                                 .reference = "Liu et al. 2024",
-                                 .update = "s ⊙ W · (F_m ⋯ F₁)ᵀ with sparse rotations F, a factor "
-                                           "s for each output",
-                                 .layers = "linear, convolution in 2 dimensions",
-                                 .tensors = {"boft_R", "boft_s"},
-                                 .fold = fold});
+const RegisterFamily registered_boft(
+    {.type = "BOFT",
+     .name = "BOFT",
+     .reference = "Liu et al. 2024",
+     .update = "s ⊙ W · (F_m ⋯ F₁)ᵀ with sparse rotations F, a factor "
+               "s for each output",
+     .layers = "linear, convolution in 2 dimensions",
+     .tensors = {"boft_R", "boft_s"},
+     .fold = fold_boft});
 
 }  // namespace
 }  // namespace thorns

@@ -58,7 +58,7 @@ class CirculantChange final : public DeltaChange {
   std::vector<std::uint64_t> shape_;  // blocks of outputs, blocks of inputs, numbers in a block
 };
 
-void fold(FamilyModule& module) {
+void fold_c3a(FamilyModule& module) {
   const std::size_t kernels = module.need("c3a_kernel");
   const std::vector<std::uint64_t>& shape = module.shape(kernels);
   if (shape.size() != 3 || module.info(kernels).elements == 0) {
@@ -70,13 +70,13 @@ void fold(FamilyModule& module) {
   module.add(UpdateKind::Generate, std::make_shared<CirculantChange>(kernels, shape));
 }
 
-const RegisterFamily registered({.type = "C3A",
-                                 .name = "C3A",
-                                 .reference = "Chen et al. 2024",
-                                 .update = "W + circulant blocks / inputs",
-                                 .layers = "linear",
-                                 .tensors = {"c3a_kernel"},
-                                 .fold = fold});
+const RegisterFamily registered_c3a({.type = "C3A",
+                                     .name = "C3A",
+                                     .reference = "Chen et al. 2024",
+                                     .update = "W + circulant blocks / inputs",
+                                     .layers = "linear",
+                                     .tensors = {"c3a_kernel"},
+                                     .fold = fold_c3a});
 
 }  // namespace
 }  // namespace thorns

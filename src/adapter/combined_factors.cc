@@ -10,16 +10,19 @@
 namespace thorns {
 namespace {
 
-using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using RowMajorMatrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using Numbers = std::vector<double>;
 
 Eigen::Index index(std::uint64_t number) { return static_cast<Eigen::Index>(number); }
 
-Eigen::Map<const Matrix> view(const Numbers& values, std::uint64_t rows, std::uint64_t columns) {
+Eigen::Map<const RowMajorMatrix> view(const Numbers& values, std::uint64_t rows,
+                                      std::uint64_t columns) {
   return {values.data(), index(rows), index(columns)};
 }
 
-Numbers values_of(const Matrix& matrix) { return {matrix.data(), matrix.data() + matrix.size()}; }
+Numbers values_of(const RowMajorMatrix& matrix) {
+  return {matrix.data(), matrix.data() + matrix.size()};
+}
 
 // The finaliser of SplitMix64 (Steele, Lea and Flood 2014).
 std::uint64_t mixed(std::uint64_t bits) {
@@ -105,8 +108,8 @@ FactorPair sum_factors(const Combination& how, std::vector<FactorPair>& pairs, s
 FactorPair stack(const std::vector<FactorPair>& pairs, std::uint64_t rows, std::uint64_t columns) {
   FactorPair result;
   for (const FactorPair& pair : pairs) result.rank += pair.rank;
-  Matrix a(index(result.rank), index(columns));
-  Matrix b(index(rows), index(result.rank));
+  RowMajorMatrix a(index(result.rank), index(columns));
+  RowMajorMatrix b(index(rows), index(result.rank));
   Eigen::Index at = 0;
   for (const FactorPair& pair : pairs) {
     const Eigen::Index rank = index(pair.rank);
@@ -121,10 +124,10 @@ FactorPair stack(const std::vector<FactorPair>& pairs, std::uint64_t rows, std::
 
 // left * core * right, cut to `rank`: U S of the core on the left, V on the right.
 struct Cut {
-  Matrix us;
-  Matrix v;
+  RowMajorMatrix us;
+  RowMajorMatrix v;
 };
-Cut cut(const Matrix& core, std::uint64_t rank) {
+Cut cut(const RowMajorMatrix& core, std::uint64_t rank) {
   const Eigen::BDCSVD<Eigen::MatrixXd> svd(core, Eigen::ComputeThinU | Eigen::ComputeThinV);
   const Eigen::Index kept = index(rank);
   return {svd.matrixU().leftCols(kept) * svd.singularValues().head(kept).asDiagonal(),
@@ -162,7 +165,7 @@ FactorPair cut_sum(const Combination& how, const std::vector<FactorPair>& pairs,
   std::vector<Numbers> products;
   Numbers weights;
   for (const FactorPair& pair : pairs) {
-    const Matrix product =
+    const RowMajorMatrix product =
         pair.scale * view(pair.b, rows, pair.rank) * view(pair.a, pair.rank, columns);
     products.push_back(values_of(product));
     weights.push_back(pair.weight);

@@ -29,7 +29,6 @@ constexpr std::array<const char*, 2> kPeftFiles = {kWeightsFile, "adapter_model.
 constexpr std::array<const char*, 1> kMlxFiles = {"adapters.safetensors"};
 constexpr std::array<const char*, 2> kLoneFiles = {"pytorch_lora_weights.safetensors",
                                                    "pytorch_lora_weights.bin"};
-constexpr std::size_t kMostNamed = 12;  // names spelled out in a message
 
 struct Located {
   std::string config;  // empty: there is none

@@ -70,7 +70,7 @@ class DeloraProduct final : public ProductChange {
   std::uint64_t in_;
 };
 
-void fold(FamilyModule& module) {
+void fold_delora(FamilyModule& module) {
   const auto [a, b] = module.need_factors("delora_", true);
   const DeloraProduct::Tensors all = {a, b, module.need("delora_lambda"),
                                       module.need("delora_w_norm")};
@@ -88,15 +88,15 @@ void fold(FamilyModule& module) {
   module.add(UpdateKind::LowRank, std::make_shared<DeloraProduct>(module, all));
 }
 
-const RegisterFamily registered({.type = "DELORA",
-                                 .name = "DeLoRA",
-                                 .reference = "Bini et al. 2025",
-                                 .update = "W + λ / r · Σ bₖaₖ / (‖bₖ‖‖aₖ‖) · diag(w), with the "
-                                           "norms w of the columns of W",
-                                 .layers = "linear",
-                                 .tensors = {"delora_A", "delora_B", "delora_lambda",
-                                             "delora_w_norm"},
-                                 .fold = fold});
+const RegisterFamily registered_delora(
+    {.type = "DELORA",
+     .name = "DeLoRA",
+     .reference = "Bini et al. 2025",
+     .update = "W + λ / r · Σ bₖaₖ / (‖bₖ‖‖aₖ‖) · diag(w), with the "
+               "norms w of the columns of W",
+     .layers = "linear",
+     .tensors = {"delora_A", "delora_B", "delora_lambda", "delora_w_norm"},
+     .fold = fold_delora});
 
 }  // namespace
 }  // namespace thorns

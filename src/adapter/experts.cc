@@ -46,7 +46,7 @@ int minor_and_patch(const std::string& version) {
 
 // Rows [first, first + rows) of what one expert adds to its part of the parameter, as a product:
 // straight from D_e, or of its transpose.
-struct Part {
+struct ExpertPart {
   std::uint64_t expert = 0;
   std::uint64_t first = 0;
   std::uint64_t rows = 0;
@@ -54,7 +54,7 @@ struct Part {
 
 // u: part.rows x rank, v: rank x columns of that side.
 void load_part(const ExpertFactors& factors, const TensorSource& source, bool turned,
-               const Part& part, std::span<float> u, std::span<float> v) {
+               const ExpertPart& part, std::span<float> u, std::span<float> v) {
   const std::uint64_t rank = factors.rank;
   const std::uint64_t stacked = factors.experts * rank;
   std::vector<float> a(rank * factors.in);

@@ -11,8 +11,6 @@
 namespace thorns {
 namespace {
 
-constexpr std::size_t kMostNamed = 12;  // names spelled out in a message
-
 // A function's static, because the families register in an order that nobody controls.
 std::vector<AdapterFamily>& families() {
   static std::vector<AdapterFamily> list;

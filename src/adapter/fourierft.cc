@@ -153,7 +153,7 @@ std::uint32_t seed_of(const ConfigFields& config) {
   return static_cast<std::uint32_t>(field->get<std::int64_t>());
 }
 
-void fold(FamilyModule& module) {
+void fold_fourierft(FamilyModule& module) {
   const std::size_t spectrum = module.need("fourierft_spectrum");
   const std::uint64_t count = module.info(spectrum).elements;
   module.add(UpdateKind::Generate,
@@ -161,13 +161,14 @@ void fold(FamilyModule& module) {
              module.config().number("scaling", kDefaultScaling));
 }
 
-const RegisterFamily registered({.type = "FOURIERFT",
-                                 .name = "FourierFT",
-                                 .reference = "Gao et al. 2024",
-                                 .update = "W + scaling · Re(inverse Fourier transform of F)",
-                                 .layers = "linear, Conv1D",
-                                 .tensors = {"fourierft_spectrum"},
-                                 .fold = fold});
+const RegisterFamily registered_fourierft(
+    {.type = "FOURIERFT",
+     .name = "FourierFT",
+     .reference = "Gao et al. 2024",
+     .update = "W + scaling · Re(inverse Fourier transform of F)",
+     .layers = "linear, Conv1D",
+     .tensors = {"fourierft_spectrum"},
+     .fold = fold_fourierft});
 
 }  // namespace
 }  // namespace thorns

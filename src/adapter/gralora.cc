@@ -96,7 +96,7 @@ class BlockwiseProduct final : public ProductChange {
   std::uint64_t general_rank_;
 };
 
-void fold(FamilyModule& module) {
+void fold_gralora(FamilyModule& module) {
   BlockwiseProduct::Tensors all = {module.need("gralora_A"), module.need("gralora_B"), {}};
   const std::vector<std::uint64_t>& a = module.shape(all.a);
   const std::vector<std::uint64_t>& b = module.shape(all.b);
@@ -123,7 +123,7 @@ void fold(FamilyModule& module) {
              alpha / static_cast<double>(a[2] + general_rank));
 }
 
-const RegisterFamily registered(
+const RegisterFamily registered_gralora(
     {.type = "GRALORA",
      .name = "GraLoRA",
      .reference = "Jung et al. 2025",
@@ -131,7 +131,7 @@ const RegisterFamily registered(
                "blocks",
      .layers = "linear, Conv1D",
      .tensors = {"gralora_A", "gralora_B", "gralora_A_general", "gralora_B_general"},
-     .fold = fold});
+     .fold = fold_gralora});
 
 }  // namespace
 }  // namespace thorns

@@ -74,22 +74,22 @@ void fold_pair(FamilyModule& module, const std::string& mark, bool embedding) {
   module.add(UpdateKind::Map, std::make_shared<HiraChange>(module, a, b, embedding));
 }
 
-void fold(FamilyModule& module) {
+void fold_hira(FamilyModule& module) {
   if (module.has("hira_A") || module.has("hira_B")) fold_pair(module, "hira_", false);
   if (module.has("hira_embedding_A") || module.has("hira_embedding_B")) {
     fold_pair(module, "hira_embedding_", true);
   }
 }
 
-const RegisterFamily registered({.type = "HIRA",
-                                 .name = "HiRA",
-                                 .reference = "Huang et al. 2025",
-                                 .update = "W ⊙ (1 + B·A)",
-                                 .layers = "linear, Conv1D, embedding, convolution in 1, 2 and 3 "
-                                           "dimensions",
-                                 .tensors = {"hira_A", "hira_B", "hira_embedding_A",
-                                             "hira_embedding_B"},
-                                 .fold = fold});
+const RegisterFamily registered_hira(
+    {.type = "HIRA",
+     .name = "HiRA",
+     .reference = "Huang et al. 2025",
+     .update = "W ⊙ (1 + B·A)",
+     .layers = "linear, Conv1D, embedding, convolution in 1, 2 and 3 "
+               "dimensions",
+     .tensors = {"hira_A", "hira_B", "hira_embedding_A", "hira_embedding_B"},
+     .fold = fold_hira});
 
 }  // namespace
 }  // namespace thorns

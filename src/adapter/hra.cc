@@ -107,7 +107,7 @@ class ReflectionMap final : public MapChange {
   bool orthogonal_;
 };
 
-void fold(FamilyModule& module) {
+void fold_hra(FamilyModule& module) {
   const std::size_t tensor = module.need("hra_u");
   module.check_matrix(tensor);
   module.rank(module.shape(tensor)[1]);
@@ -115,13 +115,14 @@ void fold(FamilyModule& module) {
                                                               module.config().flag("apply_GS")));
 }
 
-const RegisterFamily registered({.type = "HRA",
-                                 .name = "HRA",
-                                 .reference = "Yuan et al. 2024",
-                                 .update = "W · (I − 2k₁k₁ᵀ) · (I − 2k₂k₂ᵀ) ⋯ with unit vectors k",
-                                 .layers = "linear, convolution in 2 dimensions",
-                                 .tensors = {"hra_u"},
-                                 .fold = fold});
+const RegisterFamily registered_hra(
+    {.type = "HRA",
+     .name = "HRA",
+     .reference = "Yuan et al. 2024",
+     .update = "W · (I − 2k₁k₁ᵀ) · (I − 2k₂k₂ᵀ) ⋯ with unit vectors k",
+     .layers = "linear, convolution in 2 dimensions",
+     .tensors = {"hra_u"},
+     .fold = fold_hra});
 
 }  // namespace
 }  // namespace thorns

@@ -150,7 +150,7 @@ Side side_of(const FamilyModule& module, std::size_t factors) {
   return shape.size() == 2 || is_feedforward(module) ? Side::Inputs : Side::Outputs;
 }
 
-void fold(FamilyModule& module) {
+void fold_ia3(FamilyModule& module) {
   const std::size_t factors = module.need("ia3_l");
   const Side side = side_of(module, factors);
   const auto change = std::make_shared<ScaleChange>(std::vector<ScaleChange::Term>{{factors, 1.0}},
@@ -166,14 +166,15 @@ void fold(FamilyModule& module) {
   module.add(std::move(bias));
 }
 
-const RegisterFamily registered({.type = "IA3",
-                                 .name = "IA3",
-                                 .reference = "Liu et al. 2022",
-                                 .update = "outputs (and biases), or the inputs of feed-forward "
-                                           "layers, times one factor each",
-                                 .layers = "linear, Conv1D, convolution in 2 and 3 dimensions",
-                                 .tensors = {"ia3_l"},
-                                 .fold = fold});
+const RegisterFamily registered_ia3(
+    {.type = "IA3",
+     .name = "IA3",
+     .reference = "Liu et al. 2022",
+     .update = "outputs (and biases), or the inputs of feed-forward "
+               "layers, times one factor each",
+     .layers = "linear, Conv1D, convolution in 2 and 3 dimensions",
+     .tensors = {"ia3_l"},
+     .fold = fold_ia3});
 
 }  // namespace
 

@@ -4,7 +4,7 @@
 namespace thorns {
 namespace {
 
-void fold(FamilyModule& module) {
+void fold_ln_tuning(FamilyModule& module) {
   for (const char* parameter : {"weight", "bias"}) {
     const std::string tensor =
         std::string("ln_tuning_layers") + (parameter == std::string_view("bias") ? ".bias" : "");
@@ -17,13 +17,14 @@ void fold(FamilyModule& module) {
   }
 }
 
-const RegisterFamily registered({.type = "LN_TUNING",
-                                 .name = "LN tuning",
-                                 .reference = "Zhao et al. 2023",
-                                 .update = "the normalisation layer is replaced by the adapter's",
-                                 .layers = "normalisation",
-                                 .tensors = {"ln_tuning_layers", "ln_tuning_layers.bias"},
-                                 .fold = fold});
+const RegisterFamily registered_ln_tuning(
+    {.type = "LN_TUNING",
+     .name = "LN tuning",
+     .reference = "Zhao et al. 2023",
+     .update = "the normalisation layer is replaced by the adapter's",
+     .layers = "normalisation",
+     .tensors = {"ln_tuning_layers", "ln_tuning_layers.bias"},
+     .fold = fold_ln_tuning});
 
 }  // namespace
 }  // namespace thorns

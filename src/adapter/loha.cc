@@ -57,7 +57,7 @@ class HadamardChange final : public DeltaChange {
   StoredProduct second_;
 };
 
-void fold(FamilyModule& module) {
+void fold_loha(FamilyModule& module) {
   const StoredProduct first(module, "hada_w1_a", "hada_w1_b", "hada_t1");
   const StoredProduct second(module, "hada_w2_a", "hada_w2_b", "hada_t2");
   if (first.shape() != second.shape()) {
@@ -70,14 +70,14 @@ void fold(FamilyModule& module) {
   module.add(UpdateKind::Generate, std::make_shared<HadamardChange>(first, second), scale);
 }
 
-const RegisterFamily registered({.type = "LOHA",
-                                 .name = "LoHa",
-                                 .reference = "Hyeon-Woo et al. 2022",
-                                 .update = "W + alpha / r · (w1_a·w1_b) ⊙ (w2_a·w2_b)",
-                                 .layers = "linear, convolution in 1 and 2 dimensions",
-                                 .tensors = {"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b",
-                                             "hada_t1", "hada_t2"},
-                                 .fold = fold});
+const RegisterFamily registered_loha({.type = "LOHA",
+                                      .name = "LoHa",
+                                      .reference = "Hyeon-Woo et al. 2022",
+                                      .update = "W + alpha / r · (w1_a·w1_b) ⊙ (w2_a·w2_b)",
+                                      .layers = "linear, convolution in 1 and 2 dimensions",
+                                      .tensors = {"hada_w1_a", "hada_w1_b", "hada_w2_a",
+                                                  "hada_w2_b", "hada_t1", "hada_t2"},
+                                      .fold = fold_loha});
 
 }  // namespace
 }  // namespace thorns

@@ -14,9 +14,9 @@ namespace thorns {
 namespace {
 
 // One side of the Kronecker product: `name` whole, or name_a, name_b and perhaps a core.
-class Side {
+class KroneckerFactor {
  public:
-  Side(FamilyModule& module, const std::string& name, const std::string& core) {
+  KroneckerFactor(FamilyModule& module, const std::string& name, const std::string& core) {
     if (!module.has(name)) {
       product_.emplace(module, name + "_a", name + "_b", core);
       shape_ = product_->shape();
@@ -112,7 +112,8 @@ class ShiftedKronecker final : public Delta {
 
 class KroneckerChange final : public DeltaChange {
  public:
-  KroneckerChange(Side first, Side second) : first_(std::move(first)), second_(std::move(second)) {}
+  KroneckerChange(KroneckerFactor first, KroneckerFactor second)
+      : first_(std::move(first)), second_(std::move(second)) {}
 
   bool fits(const BaseTensor& base) const override {
     if (base.transposed || base.shape.size() < 2) return false;
@@ -149,13 +150,13 @@ class KroneckerChange final : public DeltaChange {
   std::uint64_t rows() const { return first_.rows() * second_.rows(); }
   std::uint64_t columns() const { return first_.columns() * second_.columns(); }
 
-  Side first_;
-  Side second_;
+  KroneckerFactor first_;
+  KroneckerFactor second_;
 };
 
-void fold(FamilyModule& module) {
-  Side first(module, "lokr_w1", "");
-  Side second(module, "lokr_w2", "lokr_t2");
+void fold_lokr(FamilyModule& module) {
+  KroneckerFactor first(module, "lokr_w1", "");
+  KroneckerFactor second(module, "lokr_w2", "lokr_t2");
   if (first.shape().size() > 2) module.check_matrix(module.need("lokr_w1"));
   // Tensors stored whole do not show the rank; PEFT divides by it even so.
   const auto stored = second.rank() ? second.rank() : first.rank();
@@ -164,15 +165,15 @@ void fold(FamilyModule& module) {
              std::make_shared<KroneckerChange>(std::move(first), std::move(second)), scale);
 }
 
-const RegisterFamily registered({.type = "LOKR",
-                                 .name = "LoKr",
-                                 .reference = "Yeh et al. 2024",
-                                 .update = "W + alpha / r · w1 ⊗ w2, each of them whole or a "
-                                           "product",
-                                 .layers = "linear, convolution in 1 and 2 dimensions",
-                                 .tensors = {"lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2",
-                                             "lokr_w2_a", "lokr_w2_b", "lokr_t2"},
-                                 .fold = fold});
+const RegisterFamily registered_lokr({.type = "LOKR",
+                                      .name = "LoKr",
+                                      .reference = "Yeh et al. 2024",
+                                      .update = "W + alpha / r · w1 ⊗ w2, each of them whole or a "
+                                                "product",
+                                      .layers = "linear, convolution in 1 and 2 dimensions",
+                                      .tensors = {"lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2",
+                                                  "lokr_w2_a", "lokr_w2_b", "lokr_t2"},
+                                      .fold = fold_lokr});
 
 }  // namespace
 }  // namespace thorns

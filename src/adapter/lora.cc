@@ -208,7 +208,7 @@ void fold_parameters(FamilyModule& module, const std::vector<std::string>& names
   }
 }
 
-void fold(FamilyModule& module) {
+void fold_lora(FamilyModule& module) {
   if (module.has(kTrainedTokens)) return fold_trained_tokens(module, "trainable_token_indices");
   const std::vector<std::string> wrappers = wrappers_of(module);
   const std::vector<std::string> parameters = target_parameters(module, wrappers.size());
@@ -225,7 +225,7 @@ void fold(FamilyModule& module) {
   add_magnitude(module, factors || embedding, embedding);
 }
 
-const RegisterFamily registered(
+const RegisterFamily registered_lora(
     {.type = "LORA",
      .name = "LoRA",
      .reference = "Hu et al. 2021",
@@ -235,7 +235,7 @@ const RegisterFamily registered(
      .tensors = {"lora_A", "lora_B", "lora_B.bias", "lora_embedding_A", "lora_embedding_B",
                  kMagnitude, kCore, kDifference, kBiasDifference},
      .borrowed = {kTrainedTokens},
-     .fold = fold,
+     .fold = fold_lora,
      .variants = {{"DoRA", "Liu et al. 2024",
                    "V = W + alpha / r · B·A; W' = m / ‖V‖ · V, output by "
                    "output",

@@ -139,7 +139,7 @@ std::string kind_of(const ConfigFields& config) {
   return field != nullptr && field->is_string() ? field->get<std::string>() : "";
 }
 
-void fold(FamilyModule& module) {
+void fold_miss(FamilyModule& module) {
   Block block;
   block.tensor = module.need(module.has("bone_block") ? "bone_block" : "miss_block");
   block.bat = kind_of(module.config()) == "bat";
@@ -169,14 +169,14 @@ const RegisterFamily miss({.type = "MISS",
                            .update = kUpdate,
                            .layers = "linear",
                            .tensors = {"miss_block"},
-                           .fold = fold});
+                           .fold = fold_miss});
 const RegisterFamily bone({.type = "BONE",
                            .name = "Bone",
                            .reference = "Kang and Yin 2024",
                            .update = kUpdate,
                            .layers = "linear",
                            .tensors = {"bone_block"},
-                           .fold = fold});
+                           .fold = fold_miss});
 
 }  // namespace
 }  // namespace thorns

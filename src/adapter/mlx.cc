@@ -17,7 +17,7 @@ namespace {
 
 constexpr std::string_view kA = ".lora_a";
 constexpr std::string_view kB = ".lora_b";
-constexpr std::string_view kMagnitude = ".m";
+constexpr std::string_view kMlxMagnitude = ".m";
 
 struct MlxConfig {
   double scale = 0;
@@ -68,13 +68,13 @@ ForeignAdapter tell_mlx(const ForeignFile& file, const Json& config,
   for (const StoredTensor& tensor : file.header.tensors) {
     const std::string& name = tensor.info.name;
     const bool is_a = name.ends_with(kA);
-    const std::string_view mark = is_a ? kA : name.ends_with(kB) ? kB : kMagnitude;
+    const std::string_view mark = is_a ? kA : name.ends_with(kB) ? kB : kMlxMagnitude;
     if (!name.ends_with(mark) || name.size() == mark.size()) {
       others.push_back(name);
       continue;
     }
     const std::string module = name.substr(0, name.size() - mark.size());
-    if (mark == kMagnitude) {
+    if (mark == kMlxMagnitude) {
       told.tensors.push_back(tensor);
       told.tensors.back().info.name = peft_name(module, "lora_magnitude_vector");
       continue;

@@ -42,7 +42,7 @@ struct Series {
 };
 
 // How the R are made of what is stored.
-struct Stored {
+struct StoredRotation {
   std::size_t tensor = 0;
   std::optional<std::size_t> factors;  // oft_s: one for every output (before 0.16)
   std::uint64_t outputs = 0;           // how many that are
@@ -55,8 +55,8 @@ struct Stored {
   std::optional<Series> terms;  // none: exactly
 };
 
-// Stored matrix i, skew-symmetric if it is not `whole`.
-void unpack(const Stored& stored, std::span<const double> numbers, std::size_t i,
+// StoredRotation matrix i, skew-symmetric if it is not `whole`.
+void unpack(const StoredRotation& stored, std::span<const double> numbers, std::size_t i,
             std::span<double> to) {
   const auto size = static_cast<std::size_t>(stored.size);
   if (stored.whole) {
@@ -73,7 +73,7 @@ void unpack(const Stored& stored, std::span<const double> numbers, std::size_t i
 }
 
 // The largest norm of a stored matrix in COFT.
-double bound_of(const Stored& stored, const BaseTensor& base) {
+double bound_of(const StoredRotation& stored, const BaseTensor& base) {
   double bound = *stored.eps / std::sqrt(static_cast<double>(stored.count));
   if (stored.whole) {
     const std::uint64_t runs = base.columns() / stored.size;
@@ -92,7 +92,7 @@ void clip(std::span<double> matrix, double bound) {
 
 class Rotations final : public MapChange {
  public:
-  explicit Rotations(Stored stored) : stored_(stored) {}
+  explicit Rotations(StoredRotation stored) : stored_(stored) {}
 
   bool fits(const BaseTensor& base) const override {
     if (base.shape.size() < 2 || base.transposed || base.columns() % stored_.size != 0) {
@@ -141,7 +141,7 @@ class Rotations final : public MapChange {
   }
 
  private:
-  Stored stored_;
+  StoredRotation stored_;
 };
 
 // Whether the adapter was written by PEFT 0.`minor` or later; files say so since 0.18.
@@ -176,7 +176,7 @@ std::optional<Series> terms_of(FamilyModule& module) {
 }
 
 // The upper triangles of the blocks, row by row: count x size (size - 1) / 2.
-void read_triangles(const FamilyModule& module, Stored& stored) {
+void read_triangles(const FamilyModule& module, StoredRotation& stored) {
   const std::vector<std::uint64_t>& shape = module.shape(stored.tensor);
   if (shape.size() != 2 || shape[0] == 0) refuse_shape(module, stored.tensor);
   stored.count = shape[0];
@@ -186,7 +186,7 @@ void read_triangles(const FamilyModule& module, Stored& stored) {
 }
 
 // The layout of PEFT 0.14 and 0.15: whole matrices, and factors for the outputs.
-void read_matrices(FamilyModule& module, Stored& stored) {
+void read_matrices(FamilyModule& module, StoredRotation& stored) {
   const std::vector<std::uint64_t>& shape = module.shape(stored.tensor);
   if (shape.size() != 3 || shape[1] != shape[2] || module.info(stored.tensor).elements == 0) {
     refuse_shape(module, stored.tensor);
@@ -204,10 +204,10 @@ void read_matrices(FamilyModule& module, Stored& stored) {
   stored.outputs = module.info(*stored.factors).elements;
 }
 
-void fold(FamilyModule& module) {
+void fold_oft(FamilyModule& module) {
   if (module.has("oft_blocks")) return fold_lycoris_oft(module);
   const ConfigFields& config = module.config();
-  Stored stored;
+  StoredRotation stored;
   stored.embedding = module.has("oft_embedding_R");
   if (module.has("oft_r")) {
     stored.tensor = module.need("oft_r");
@@ -223,14 +223,14 @@ void fold(FamilyModule& module) {
   module.add(UpdateKind::Map, std::make_shared<Rotations>(stored));
 }
 
-const RegisterFamily registered(
+const RegisterFamily registered_oft(
     {.type = "OFT",
      .name = "OFT",
      .reference = "Qiu et al. 2023",
      .update = "W · diag(R₁, R₂, …)ᵀ with rotations R = (I−Q)(I+Q)⁻¹, or their series",
      .layers = "linear, embedding, convolution in 2 dimensions",
      .tensors = {"oft_R", "oft_embedding_R", "oft_r", "oft_s", "oft_blocks", "oft_rescale"},
-     .fold = fold});
+     .fold = fold_oft});
 
 }  // namespace
 }  // namespace thorns

@@ -103,9 +103,9 @@ class OfPieces : public Kind {
   std::vector<RowPiece> pieces_;
 };
 
-class Factors final : public OfPieces<FactorChange> {
+class PieceFactors final : public OfPieces<FactorChange> {
  public:
-  explicit Factors(std::vector<RowPiece> pieces) : OfPieces(std::move(pieces)) {
+  explicit PieceFactors(std::vector<RowPiece> pieces) : OfPieces(std::move(pieces)) {
     for (const RowPiece& piece : pieces_) rank_ += piece.rank;
   }
 
@@ -170,7 +170,7 @@ class StoredRows final : public Delta {
   std::uint64_t width_;
 };
 
-class Rows final : public OfPieces<DeltaChange> {
+class PieceRows final : public OfPieces<DeltaChange> {
  public:
   using OfPieces::OfPieces;
   std::unique_ptr<Delta> load(const TensorSource& source, const BaseTensor& base) const override {
@@ -231,10 +231,10 @@ class Norms final : public OfPieces<NormChange> {
 }  // namespace
 
 std::shared_ptr<const FactorChange> recut_factors(std::vector<RowPiece> pieces) {
-  return std::make_shared<Factors>(std::move(pieces));
+  return std::make_shared<PieceFactors>(std::move(pieces));
 }
 std::shared_ptr<const DeltaChange> recut_rows(std::vector<RowPiece> pieces) {
-  return std::make_shared<Rows>(std::move(pieces));
+  return std::make_shared<PieceRows>(std::move(pieces));
 }
 std::shared_ptr<const MapChange> recut_clearing(std::vector<RowPiece> pieces) {
   return std::make_shared<Clearing>(std::move(pieces));

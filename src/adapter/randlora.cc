@@ -86,7 +86,7 @@ class RandProduct final : public ProductChange {
   std::uint64_t most_;
 };
 
-void fold(FamilyModule& module) {
+void fold_randlora(FamilyModule& module) {
   const RandProduct::Tensors all = {module.need_shared("randlora_A"),
                                     module.need_shared("randlora_B"),
                                     module.need("randlora_lambda"), module.need("randlora_gamma")};
@@ -111,15 +111,16 @@ void fold(FamilyModule& module) {
              alpha / static_cast<double>(module.rank(lambda[0])));
 }
 
-const RegisterFamily registered({.type = "RANDLORA",
-                                 .name = "RandLoRA",
-                                 .reference = "Albert et al. 2025",
-                                 .update = "W + alpha / r · Σ Bₙ·diag(λₙ)·A·diag(γₙ), with A and B "
-                                           "shared by all layers",
-                                 .layers = "linear, Conv1D",
-                                 .tensors = {"randlora_lambda", "randlora_gamma"},
-                                 .shared = {"randlora_A", "randlora_B"},
-                                 .fold = fold});
+const RegisterFamily registered_randlora(
+    {.type = "RANDLORA",
+     .name = "RandLoRA",
+     .reference = "Albert et al. 2025",
+     .update = "W + alpha / r · Σ Bₙ·diag(λₙ)·A·diag(γₙ), with A and B "
+               "shared by all layers",
+     .layers = "linear, Conv1D",
+     .tensors = {"randlora_lambda", "randlora_gamma"},
+     .shared = {"randlora_A", "randlora_B"},
+     .fold = fold_randlora});
 
 }  // namespace
 }  // namespace thorns

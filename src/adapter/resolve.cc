@@ -19,7 +19,6 @@
 namespace thorns {
 namespace {
 
-constexpr std::size_t kMostNamed = 12;  // names spelled out in a message
 constexpr std::size_t kMostCandidates = 3;
 constexpr const char* kAttentionWeight = "in_proj_weight";  // of torch's MultiheadAttention
 // What chooses Mixtral's experts, in transformers since 5.0 and in checkpoints.

@@ -72,7 +72,7 @@ class SparseChange final : public DeltaChange {
   std::uint64_t count_;
 };
 
-void fold(FamilyModule& module) {
+void fold_shira(FamilyModule& module) {
   const std::size_t values = module.need("shira_weight");
   const std::size_t indices = module.need_indices("shira_indices");
   const std::uint64_t count = module.info(values).elements;
@@ -87,13 +87,13 @@ void fold(FamilyModule& module) {
   module.add(UpdateKind::Generate, std::make_shared<SparseChange>(indices, values, count));
 }
 
-const RegisterFamily registered({.type = "SHIRA",
-                                 .name = "SHiRA",
-                                 .reference = "Bhardwaj et al. 2024",
-                                 .update = "W + a sparse matrix",
-                                 .layers = "linear",
-                                 .tensors = {"shira_weight", "shira_indices"},
-                                 .fold = fold});
+const RegisterFamily registered_shira({.type = "SHIRA",
+                                       .name = "SHiRA",
+                                       .reference = "Bhardwaj et al. 2024",
+                                       .update = "W + a sparse matrix",
+                                       .layers = "linear",
+                                       .tensors = {"shira_weight", "shira_indices"},
+                                       .fold = fold_shira});
 
 }  // namespace
 }  // namespace thorns

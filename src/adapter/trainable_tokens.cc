@@ -175,15 +175,14 @@ void fold_trained_tokens(FamilyModule& module, const char* field) {
 
 namespace {
 
-const RegisterFamily registered({.type = "TRAINABLE_TOKENS",
-                                 .name = "trainable tokens",
-                                 .reference = "PEFT 2025",
-                                 .update = "some rows are replaced by the adapter's",
-                                 .layers = "embedding, output head",
-                                 .tensors = {kTrainedTokens},
-                                 .fold = [](FamilyModule& module) {
-                                   fold_trained_tokens(module, "token_indices");
-                                 }});
+const RegisterFamily registered_trainable_tokens(
+    {.type = "TRAINABLE_TOKENS",
+     .name = "trainable tokens",
+     .reference = "PEFT 2025",
+     .update = "some rows are replaced by the adapter's",
+     .layers = "embedding, output head",
+     .tensors = {kTrainedTokens},
+     .fold = [](FamilyModule& module) { fold_trained_tokens(module, "token_indices"); }});
 
 }  // namespace
 }  // namespace thorns

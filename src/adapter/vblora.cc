@@ -180,7 +180,7 @@ class BankProduct final : public ProductChange {
   Mixtures b_;
 };
 
-void fold(FamilyModule& module) {
+void fold_vblora(FamilyModule& module) {
   const std::size_t bank = module.need_shared("vblora_vector_bank");
   module.check_matrix(bank);
   const std::uint64_t few = module.config().count("topk", kDefaultVectors);
@@ -195,7 +195,7 @@ void fold(FamilyModule& module) {
              std::make_shared<BankProduct>(module, bank, std::move(a), std::move(b)));
 }
 
-const RegisterFamily registered(
+const RegisterFamily registered_vblora(
     {.type = "VBLORA",
      .name = "VB-LoRA",
      .reference = "Li et al. 2024",
@@ -205,7 +205,7 @@ const RegisterFamily registered(
                  "vblora_logits_A_topk_weights", "vblora_logits_B_topk_indices",
                  "vblora_logits_B_topk_weights"},
      .shared = {"vblora_vector_bank"},
-     .fold = fold});
+     .fold = fold_vblora});
 
 }  // namespace
 }  // namespace thorns

@@ -161,10 +161,10 @@ void fold_as(FamilyModule& module, const std::string& mark, std::uint64_t parts,
   module.add(UpdateKind::LowRank, std::make_shared<VeraProduct>(module, all, rank, seed));
 }
 
-void fold(FamilyModule& module) { fold_as(module, "vera_", 1, true); }
+void fold_vera(FamilyModule& module) { fold_as(module, "vera_", 1, true); }
 void fold_pvera(FamilyModule& module) { fold_as(module, "pvera_", 2, false); }
 
-const RegisterFamily registered(
+const RegisterFamily registered_vera(
     {.type = "VERA",
      .name = "VeRA",
      .reference = "Kopiczko et al. 2024",
@@ -173,7 +173,7 @@ const RegisterFamily registered(
      .layers = "linear, Conv1D",
      .tensors = {"vera_lambda_b", "vera_lambda_d"},
      .shared = {"vera_A", "vera_B"},
-     .fold = fold});
+     .fold = fold_vera});
 
 const RegisterFamily registered_pvera({.type = "PVERA",
                                        .name = "PVeRA",

@@ -23,7 +23,6 @@ namespace thorns {
 namespace {
 
 constexpr std::uint64_t kMostGenerationConfigBytes = 1'000'000;
-constexpr std::size_t kMostNamed = 12;  // names spelled out in a message
 
 // What a model folder holds besides its weights.
 struct SideFiles {

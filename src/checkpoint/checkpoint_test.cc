@@ -152,7 +152,7 @@ TEST(Checkpoint, ASingleNumberedFileIsWhole) {
   EXPECT_TRUE(open_checkpoint(disk, "m/model-00001-of-00001.safetensors")->find("a"));
 }
 
-struct Refusal {
+struct RefusedFolder {
   const char* what;
   std::map<std::string, std::string> files;
   ErrorCode code;
@@ -164,7 +164,7 @@ struct Refusal {
 
 TEST(Checkpoint, FoldersThatAreNoModelAreRefused) {
   const std::string weights = one_tensor("a");
-  const Refusal cases[] = {
+  const RefusedFolder cases[] = {
       {"nothing there",
        {{"x/y", ""}},
        ErrorCode::NotFound,
@@ -303,7 +303,7 @@ TEST(Checkpoint, FoldersThatAreNoModelAreRefused) {
        "fetch it again",
        "m/model.safetensors"},
   };
-  for (const Refusal& refusal : cases) {
+  for (const RefusedFolder& refusal : cases) {
     SCOPED_TRACE(refusal.what);
     ByteDisk disk;
     disk.files = refusal.files;

@@ -27,13 +27,27 @@ constexpr std::uint64_t kSmallestField = 8 + 4 + 1;
 constexpr std::uint64_t kSmallestTensor = 8 + 4 + 4 + 8;
 
 // The numbers of the types of fields.
-enum Kind : std::uint32_t { U8, I8, U16, I16, U32, I32, F32, Bool, Text, Array, U64, I64, F64 };
-constexpr std::array<std::uint64_t, 13> kKindBytes = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
+enum ValueType : std::uint32_t {
+  U8,
+  I8,
+  U16,
+  I16,
+  U32,
+  I32,
+  F32,
+  Bool,
+  Text,
+  Array,
+  U64,
+  I64,
+  F64
+};
+constexpr std::array<std::uint64_t, 13> kValueBytes = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
 
 // Reads a header from its start to its end through a small window.
-class Cursor {
+class HeaderCursor {
  public:
-  explicit Cursor(const ReadFile& file, std::uint64_t at = 0) : file_(file), at_(at) {}
+  explicit HeaderCursor(const ReadFile& file, std::uint64_t at = 0) : file_(file), at_(at) {}
 
   std::uint64_t at() const { return at_; }
   std::uint64_t left() const { return file_.size() - at_; }
@@ -88,7 +102,7 @@ class Cursor {
   std::uint64_t held_ = 0;
 };
 
-Json read_scalar(Cursor& cursor, std::uint32_t kind) {
+Json read_scalar(HeaderCursor& cursor, std::uint32_t kind) {
   switch (kind) {
     case U8:
       return cursor.number<std::uint8_t>();
@@ -115,7 +129,7 @@ Json read_scalar(Cursor& cursor, std::uint32_t kind) {
   }
 }
 
-GgufArray skip_array(Cursor& cursor, const std::string& name) {
+GgufArray skip_array(HeaderCursor& cursor, const std::string& name) {
   const auto kind = cursor.number<std::uint32_t>();
   const auto count = cursor.number<std::uint64_t>();
   if (kind > F64 || kind == Array) {
@@ -126,13 +140,13 @@ GgufArray skip_array(Cursor& cursor, const std::string& name) {
     for (std::uint64_t i = 0; i < count; ++i) cursor.skip(cursor.number<std::uint64_t>());
     return array;
   }
-  const auto bytes = checked_mul(count, kKindBytes[kind]);
+  const auto bytes = checked_mul(count, kValueBytes[kind]);
   if (!bytes) cursor.fail(fmt::format("field `{}` has {} elements", name, count));
   cursor.skip(*bytes);
   return array;
 }
 
-void read_field(Cursor& cursor, GgufHeader& header) {
+void read_field(HeaderCursor& cursor, GgufHeader& header) {
   const std::uint64_t begin = cursor.at();
   const std::string name = cursor.text(kLongestName, "the name of a field");
   if (header.fields.count(name) + header.arrays.count(name) != 0) {
@@ -143,7 +157,7 @@ void read_field(Cursor& cursor, GgufHeader& header) {
   if (kind == Array) {
     header.arrays[name] = skip_array(cursor, name);
   } else if (kind == Text) {
-    Cursor look = cursor;
+    HeaderCursor look = cursor;
     const auto length = look.number<std::uint64_t>();
     if (length <= kLongestText) {
       header.fields[name] = cursor.text(kLongestText, "a text");
@@ -157,7 +171,7 @@ void read_field(Cursor& cursor, GgufHeader& header) {
   }
 }
 
-GgufTensor read_tensor_info(Cursor& cursor) {
+GgufTensor read_tensor_info(HeaderCursor& cursor) {
   GgufTensor tensor;
   tensor.name = cursor.text(kLongestTensorName, "the name of a tensor");
   const auto dimensions = cursor.number<std::uint32_t>();
@@ -178,7 +192,7 @@ GgufTensor read_tensor_info(Cursor& cursor) {
 }
 
 // Fills in offset and bytes of a tensor whose offset in the data should be `expected`.
-void place(Cursor& cursor, const ReadFile& file, GgufTensor& tensor, std::uint64_t expected,
+void place(HeaderCursor& cursor, const ReadFile& file, GgufTensor& tensor, std::uint64_t expected,
            std::uint64_t data_begin) {
   const GgufType* type = find_gguf_type(tensor.type);
   if (type == nullptr) {
@@ -210,7 +224,7 @@ void place(Cursor& cursor, const ReadFile& file, GgufTensor& tensor, std::uint64
 bool is_gguf(std::string_view start) { return start.starts_with(kMagic); }
 
 GgufHeader read_gguf_header(const ReadFile& file) {
-  Cursor cursor(file);
+  HeaderCursor cursor(file);
   if (file.size() < kMagic.size()) cursor.fail("it is too short");
   const auto magic = cursor.number<std::array<char, 4>>();
   if (!is_gguf(std::string_view(magic.data(), magic.size()))) {
@@ -262,7 +276,7 @@ GgufHeader read_gguf_header(const ReadFile& file) {
 
 std::vector<std::string> read_texts(const ReadFile& file, const GgufArray& array) {
   if (array.kind != Text) return {};
-  Cursor cursor(file, array.offset);
+  HeaderCursor cursor(file, array.offset);
   std::vector<std::string> texts;
   texts.reserve(static_cast<std::size_t>(array.count));  // each has 8 bytes in the file
   for (std::uint64_t i = 0; i < array.count; ++i)
@@ -272,7 +286,7 @@ std::vector<std::string> read_texts(const ReadFile& file, const GgufArray& array
 
 std::vector<double> read_numbers(const ReadFile& file, const GgufArray& array) {
   if (array.kind == Text) return {};
-  Cursor cursor(file, array.offset);
+  HeaderCursor cursor(file, array.offset);
   std::vector<double> numbers;
   numbers.reserve(static_cast<std::size_t>(array.count));
   for (std::uint64_t i = 0; i < array.count; ++i) {

@@ -38,7 +38,7 @@ struct Layout {
   std::int32_t zero_offset = 0;  // to add to stored zero points
 };
 
-struct Layer {
+struct GroupedLayer {
   Layout layout;
   TensorReader codes;
   TensorReader scales;
@@ -52,7 +52,7 @@ struct Layer {
 
 class GroupedCodes final : public Decoder {
  public:
-  explicit GroupedCodes(const Layer& layer)
+  explicit GroupedCodes(const GroupedLayer& layer)
       : layer_(layer), outputs_words_(divide_up(layer_.outputs * layer_.layout.bits, 32)) {}
 
   // The part's rows are outputs, its columns inputs.
@@ -157,15 +157,15 @@ class GroupedCodes final : public Decoder {
     return zeros;
   }
 
-  Layer layer_;
+  GroupedLayer layer_;
   std::uint64_t outputs_words_;
 };
 
 // Takes the companions of `P.qweight` and checks the shapes of all.
-Layer take_layer(Decoding& decoding, const TensorReader& codes, const std::string& module,
-                 const Layout& layout) {
-  Layer layer{layout, codes, decoding.need(codes, module + ".scales"),
-              decoding.need(codes, module + ".qzeros"), decoding.take(module + ".g_idx")};
+GroupedLayer take_grouped_layer(Decoding& decoding, const TensorReader& codes,
+                                const std::string& module, const Layout& layout) {
+  GroupedLayer layer{layout, codes, decoding.need(codes, module + ".scales"),
+                     decoding.need(codes, module + ".qzeros"), decoding.take(module + ".g_idx")};
   codes.require_type({Dtype::I32});
   layer.zeros.require_type({Dtype::I32});
   layer.scales.require_type({Dtype::F16, Dtype::BF16, Dtype::F32});
@@ -196,7 +196,7 @@ void decode_layers(Decoding& decoding, const Layout& layout, const std::string& 
     const TensorReader codes = decoding.tensor(i);
     const auto module = without_ending(codes.name(), ".qweight");
     if (!module) continue;
-    const Layer layer = take_layer(decoding, codes, *module, layout);
+    const GroupedLayer layer = take_grouped_layer(decoding, codes, *module, layout);
     decoding.present(codes, *module + ".weight", {layer.outputs, layer.inputs},
                      std::make_unique<GroupedCodes>(layer), format);
   }

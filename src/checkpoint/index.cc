@@ -16,7 +16,6 @@ namespace {
 
 constexpr std::uint64_t kMostIndexBytes = 100'000'000;
 constexpr std::size_t kMostDepth = 16;
-constexpr std::size_t kMostNamed = 12;  // names spelled out in a message
 
 // A shard lies beside its index: anything that could lead elsewhere is refused.
 bool is_plain_file_name(const std::string& name) {

@@ -108,7 +108,7 @@ TEST(Pickle, AListMayHoldItself) {
   EXPECT_EQ(list.items[0], pickle.root);
 }
 
-struct Refusal {
+struct RefusedPickle {
   const char* what;
   std::string bytes;
   ErrorCode code;
@@ -179,7 +179,7 @@ TEST(Pickle, HostileAndBrokenOnesAreRefused) {
   constexpr auto kCorrupt = ErrorCode::Corrupt;
   constexpr auto kUnsupported = ErrorCode::Unsupported;
   const std::string ordered = py_global("collections", "OrderedDict");
-  const Refusal cases[] = {
+  const RefusedPickle cases[] = {
       {"empty", "", kCorrupt, "ends before its end mark", 0},
       {"no protocol", "N.", kCorrupt, "not with a protocol", 0},
       {"protocol 0", std::string("\x80\0N.", 4), kUnsupported, "pickle protocol 0", 0},
@@ -258,7 +258,7 @@ TEST(Pickle, HostileAndBrokenOnesAreRefused) {
        "an outside reference that is no tuple", 8},
       {"marks", py_pickle(std::string(300, '(')), kUnsupported, "more than 256 marks", 258},
   };
-  for (const Refusal& refusal : cases) {
+  for (const RefusedPickle& refusal : cases) {
     SCOPED_TRACE(refusal.what);
     const Error error = error_of([&] { read(refusal.bytes); });
     EXPECT_EQ(error.code(), refusal.code) << to_string(error);

@@ -258,7 +258,7 @@ TEST(PyTorch, OpeningReadsNoNumbers) {
 
 // ---- refusals
 
-struct Refusal {
+struct RefusedFile {
   const char* what;
   std::string bytes;
   ErrorCode code;
@@ -268,7 +268,7 @@ struct Refusal {
 constexpr auto kCorrupt = ErrorCode::Corrupt;
 constexpr auto kUnsupported = ErrorCode::Unsupported;
 
-void expect_refused(const Refusal& refusal) {
+void expect_refused(const RefusedFile& refusal) {
   SCOPED_TRACE(refusal.what);
   const Error error = error_of([&] { open(refusal.bytes); });
   EXPECT_EQ(error.code(), refusal.code) << to_string(error);
@@ -296,7 +296,7 @@ TEST(PyTorch, FilesOfOtherFormatsAreRefused) {
   const std::string pickle = py_pickle(py_dict({{"a", kTensor}}));
   std::string tar(512, '\0');
   tar.replace(257, 5, "ustar");
-  const Refusal cases[] = {
+  const RefusedFile cases[] = {
       {"empty", "", kCorrupt, "neither a zip archive nor a pickle"},
       {"text", "hello, world", kCorrupt, "neither a zip archive nor a pickle"},
       {"web page", "<!DOCTYPE html>", kCorrupt, "neither a zip archive nor a pickle"},
@@ -327,7 +327,7 @@ TEST(PyTorch, FilesOfOtherFormatsAreRefused) {
       {"a second pickle", torch_zip(pickle + pickle, {kFour}), kCorrupt,
        "bytes behind the end mark"},
   };
-  for (const Refusal& refusal : cases) expect_refused(refusal);
+  for (const RefusedFile& refusal : cases) expect_refused(refusal);
 }
 
 TEST(PyTorch, WhatIsNoStateDictIsRefused) {
@@ -335,7 +335,7 @@ TEST(PyTorch, WhatIsNoStateDictIsRefused) {
   const std::string state = py_dict({{"a", kTensor}});
   std::string deep = state;
   for (int i = 0; i < 4; ++i) deep = py_dict({{"model", deep}});
-  const Refusal cases[] = {
+  const RefusedFile cases[] = {
       {"nothing", zip("N"), kUnsupported, "it holds None, expected a dict"},
       {"a list", zip("]"), kUnsupported, "it holds a list"},
       {"a tensor", zip(kTensor), kUnsupported, "it holds a tensor"},
@@ -359,7 +359,7 @@ TEST(PyTorch, WhatIsNoStateDictIsRefused) {
        "the tensor name `a` stands twice"},
       {"not UTF-8", zip(py_dict({{"\xff", kTensor}})), kCorrupt, "not UTF-8"},
   };
-  for (const Refusal& refusal : cases) expect_refused(refusal);
+  for (const RefusedFile& refusal : cases) expect_refused(refusal);
 }
 
 TEST(PyTorch, TensorsThatDoNotHoldTogetherAreRefused) {
@@ -400,7 +400,7 @@ TEST(PyTorch, TensorsThatDoNotHoldTogetherAreRefused) {
   const std::string tensor_type = py_global("torch", "Tensor");
   const std::string good = py_tuple({kStorage, zero, shape, strides, kPyFalse, kPyHooks});
   const std::vector<std::int64_t> many(17, 1);
-  const Refusal cases[] = {
+  const RefusedFile cases[] = {
       // Storages.
       {"no reference", v2(py_tuple({}), zero, shape, strides), kCorrupt,
        "tensor `a` lies in a tuple, expected a storage"},
@@ -523,7 +523,7 @@ TEST(PyTorch, TensorsThatDoNotHoldTogetherAreRefused) {
       {"of too little", from_type(rebuild, tensor_type, py_tuple({kStorage, zero})), kCorrupt,
        "is made by `torch._utils._rebuild_tensor_v2` of 2 arguments"},
   };
-  for (const Refusal& refusal : cases) expect_refused(refusal);
+  for (const RefusedFile& refusal : cases) expect_refused(refusal);
 }
 
 TEST(PyTorch, BrokenLegacyFilesAreRefused) {
@@ -533,7 +533,7 @@ TEST(PyTorch, BrokenLegacyFilesAreRefused) {
   std::string protocol = good;
   protocol.replace(protocol.find("M\xe9\x03."), 3, "M\xe8\x03");
   const std::string head = test::kLegacyMagic + py_pickle("M\xe9\x03");
-  const Refusal cases[] = {
+  const RefusedFile cases[] = {
       {"another magic number",
        py_pickle("\x8a\x0a"
                  "0123456789"),
@@ -554,7 +554,7 @@ TEST(PyTorch, BrokenLegacyFilesAreRefused) {
       {"cut in a size", good.substr(0, good.size() - 20), kCorrupt, "goes beyond its end"},
       {"bytes behind", good + "x", kCorrupt, "1 bytes behind its last storage"},
   };
-  for (const Refusal& refusal : cases) expect_refused(refusal);
+  for (const RefusedFile& refusal : cases) expect_refused(refusal);
   for (std::size_t size = 0; size < good.size(); ++size) {
     EXPECT_THROW(open(good.substr(0, size)), Error) << size;
   }

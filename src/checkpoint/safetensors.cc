@@ -18,7 +18,7 @@ namespace {
 
 constexpr std::uint64_t kMostHeaderBytes = 100'000'000;  // the reference reader's limit, too
 constexpr std::size_t kMostTensors = 1'000'000;
-constexpr std::size_t kMostDepth = 8;  // the format itself needs 3
+constexpr std::size_t kMostHeaderDepth = 8;  // the format itself needs 3
 constexpr std::uint64_t kLengthBytes = 8;
 constexpr const char* kFetchAgain = "the file is cut short or damaged; fetch it again";
 
@@ -160,8 +160,8 @@ class HeaderEvents final : public JsonEvents {
 
   bool skipping() const { return skipped_ > 0; }
   void skip_deeper() {
-    if (++skipped_ + 2 > kMostDepth) {
-      fail(fmt::format("the header is nested more than {} deep", kMostDepth));
+    if (++skipped_ + 2 > kMostHeaderDepth) {
+      fail(fmt::format("the header is nested more than {} deep", kMostHeaderDepth));
     }
   }
 

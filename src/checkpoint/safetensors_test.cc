@@ -18,12 +18,12 @@ using test::offset_of;
 using test::path_of;
 using test::raw_safetensors;
 
-constexpr const char* kPath = "m/model.safetensors";
+constexpr const char* kHeaderPath = "m/model.safetensors";
 
-SafetensorsHeader header_of(const std::string& bytes) {
+SafetensorsHeader safetensors_header_of(const std::string& bytes) {
   ByteDisk disk;
-  disk.files[kPath] = bytes;
-  return read_safetensors_header(*disk.open(kPath));
+  disk.files[kHeaderPath] = bytes;
+  return read_safetensors_header(*disk.open(kHeaderPath));
 }
 
 std::string zeros(std::size_t count) { return std::string(count, '\0'); }
@@ -66,7 +66,7 @@ TEST(Safetensors, AcceptsWhatTheReferenceReaderAccepts) {
   };
   for (const Good& good : cases) {
     SCOPED_TRACE(good.what);
-    EXPECT_EQ(header_of(good.bytes).entries.size(), good.tensors);
+    EXPECT_EQ(safetensors_header_of(good.bytes).entries.size(), good.tensors);
   }
 }
 
@@ -74,7 +74,7 @@ TEST(Safetensors, ReadsEntriesInTheOrderOfTheirBytes) {
   const std::string text = R"({"__metadata__":{"format":"pt","k":"\u00e9"},)"
                            R"("late":{"dtype":"BF16","shape":[2,3],"data_offsets":[16,28]},)"
                            R"("early":{"dtype":"I64","shape":[2],"data_offsets":[0,16]}})";
-  const SafetensorsHeader header = header_of(raw_safetensors(text, zeros(28)));
+  const SafetensorsHeader header = safetensors_header_of(raw_safetensors(text, zeros(28)));
   ASSERT_EQ(header.entries.size(), 2U);
   EXPECT_EQ(header.entries[0].info.name, "early");
   EXPECT_EQ(header.entries[0].info.dtype, Dtype::I64);
@@ -93,10 +93,10 @@ TEST(Safetensors, EveryKnownDtypeIsRead) {
   for (const char* name : {"BOOL", "U8", "I8", "I16", "U16", "F16", "BF16", "I32", "U32", "F32",
                            "F64", "I64", "U64", "F8_E4M3", "F8_E5M2"}) {
     const std::size_t size = size_of(*dtype_from_safetensors(name));
-    const auto header = header_of(raw_safetensors(std::string(R"({"a":{"dtype":")") + name +
-                                                      R"(","shape":[1],"data_offsets":[0,)" +
-                                                      std::to_string(size) + "]}}",
-                                                  zeros(size)));
+    const auto header = safetensors_header_of(
+        raw_safetensors(std::string(R"({"a":{"dtype":")") + name +
+                            R"(","shape":[1],"data_offsets":[0,)" + std::to_string(size) + "]}}",
+                        zeros(size)));
     EXPECT_STREQ(to_string(header.entries.at(0).info.dtype), name);
   }
 }
@@ -109,7 +109,7 @@ TEST(Safetensors, BuilderWritesTheReferenceLayout) {
       builder.bytes().find(R"("attn.0":{"dtype":"F32","shape":[1,2,3],"data_offsets":[0,24]})"),
       std::string::npos);
   builder.add("narrow", Dtype::F16, {1}, {1.0}).add("wide", Dtype::F64, {1}, {1.0});
-  const SafetensorsHeader header = header_of(builder.bytes());
+  const SafetensorsHeader header = safetensors_header_of(builder.bytes());
   EXPECT_EQ(header.data_begin % 8, 0U);
   EXPECT_EQ(header.entries[0].info.name, "wide");
   EXPECT_EQ(header.entries[2].info.name, "narrow");
@@ -292,12 +292,12 @@ TEST(Safetensors, RefusesEverythingElseWithThePlace) {
   for (const auto& cases : {bad_lengths(), bad_json(), bad_entries(), bad_layouts()}) {
     for (const Bad& bad : cases) {
       SCOPED_TRACE(bad.what);
-      const Error error = error_of([&] { header_of(bad.bytes); });
+      const Error error = error_of([&] { safetensors_header_of(bad.bytes); });
       EXPECT_EQ(error.code(), ErrorCode::Corrupt);
       EXPECT_NE(error.message().find(bad.message), std::string::npos) << error.message();
-      EXPECT_NE(error.message().find(kPath), std::string::npos) << error.message();
+      EXPECT_NE(error.message().find(kHeaderPath), std::string::npos) << error.message();
       EXPECT_NE(error.hint().find(bad.hint), std::string::npos) << error.hint();
-      EXPECT_EQ(path_of(error), kPath);
+      EXPECT_EQ(path_of(error), kHeaderPath);
       if (bad.offset >= 0) {
         EXPECT_EQ(offset_of(error), bad.offset);
       }
@@ -317,7 +317,7 @@ TEST(Safetensors, TypesWithoutUseAreUnsupportedByName) {
                                R"(","shape":[1,4],"data_offsets":[0,)" + std::to_string(bytes) +
                                "]";
     const std::string file = one(fields, bytes);
-    const Error error = error_of([&] { header_of(file); });
+    const Error error = error_of([&] { safetensors_header_of(file); });
     EXPECT_EQ(error.code(), ErrorCode::Unsupported);
     EXPECT_NE(error.message().find("tensor `a`"), std::string::npos) << error.message();
     EXPECT_NE(error.message().find(std::string("dtype ") + name), std::string::npos);
@@ -330,9 +330,9 @@ TEST(Safetensors, EveryCutOfAValidFileIsRefused) {
   test::SafetensorsBuilder builder;
   builder.add("a.weight", Dtype::F32, {2, 3}, {1, 2, 3, 4, 5, 6}).add("b", Dtype::U8, {1}, {7});
   const std::string bytes = builder.bytes();
-  EXPECT_EQ(header_of(bytes).entries.size(), 2U);
+  EXPECT_EQ(safetensors_header_of(bytes).entries.size(), 2U);
   for (std::size_t size = 0; size < bytes.size(); ++size) {
-    const Error error = error_of([&] { header_of(bytes.substr(0, size)); });
+    const Error error = error_of([&] { safetensors_header_of(bytes.substr(0, size)); });
     EXPECT_EQ(error.code(), ErrorCode::Corrupt) << size;
     EXPECT_NE(error.hint().find("fetch it again"), std::string::npos) << size;
   }
@@ -340,17 +340,17 @@ TEST(Safetensors, EveryCutOfAValidFileIsRefused) {
 
 TEST(Safetensors, ElementsAreReadByIndex) {
   ByteDisk disk;
-  disk.files[kPath] = test::SafetensorsBuilder()
-                          .add("z", Dtype::U8, {3}, {1, 2, 3})
-                          .add("a", Dtype::BF16, {2, 2}, {1.0, 2.0, 3.0, -4.0})
-                          .add("empty", Dtype::F32, {0}, {})
-                          .bytes();
-  const auto source = open_weights(disk, kPath);
+  disk.files[kHeaderPath] = test::SafetensorsBuilder()
+                                .add("z", Dtype::U8, {3}, {1, 2, 3})
+                                .add("a", Dtype::BF16, {2, 2}, {1.0, 2.0, 3.0, -4.0})
+                                .add("empty", Dtype::F32, {0}, {})
+                                .bytes();
+  const auto source = open_weights(disk, kHeaderPath);
   ASSERT_EQ(source->tensors().size(), 3U);
   EXPECT_EQ(source->tensors()[0].name, "a");
   EXPECT_EQ(source->find("z"), 2U);
   EXPECT_EQ(source->find("y"), std::nullopt);
-  EXPECT_EQ(source->file_of(0), kPath);
+  EXPECT_EQ(source->file_of(0), kHeaderPath);
   std::uint16_t values[2] = {};
   source->read(0, 2, std::as_writable_bytes(std::span(values)));
   EXPECT_EQ(values[0], 0x4040);
@@ -363,11 +363,11 @@ TEST(Safetensors, ElementsAreReadByIndex) {
 
 TEST(Safetensors, ReadsBeyondATensorAreInternalErrors) {
   ByteDisk disk;
-  disk.files[kPath] = test::SafetensorsBuilder()
-                          .add("a", Dtype::F32, {2}, {1, 2})
-                          .add("b", Dtype::F32, {9}, std::vector<double>(9))
-                          .bytes();
-  const auto source = open_weights(disk, kPath);
+  disk.files[kHeaderPath] = test::SafetensorsBuilder()
+                                .add("a", Dtype::F32, {2}, {1, 2})
+                                .add("b", Dtype::F32, {9}, std::vector<double>(9))
+                                .bytes();
+  const auto source = open_weights(disk, kHeaderPath);
   std::byte buffer[12] = {};
   struct Case {
     std::size_t tensor;

@@ -24,7 +24,7 @@ using Role = TorchRole;
 constexpr int kMostWrappers = 4;  // dicts around the state dict; layers around a tensor
 // Of a tensor with more elements than its storage has. Real ones are masks and tables.
 constexpr std::uint64_t kMostExpanded = std::uint64_t{1} << 31;
-constexpr std::size_t kMostTensors = 1'000'000;
+constexpr std::size_t kMostEntries = 1'000'000;
 constexpr std::array<std::string_view, 3> kWrappers = {"state_dict", "model", "module"};
 constexpr const char* kOriginalType = "use the checkpoint in its original 16-bit or 32-bit type";
 
@@ -39,9 +39,9 @@ struct StoragePart {
   std::uint64_t count = 0;
 };
 
-class Reader {
+class StateDictReader {
  public:
-  explicit Reader(const Pickle& pickle) : pickle_(pickle) {}
+  explicit StateDictReader(const Pickle& pickle) : pickle_(pickle) {}
 
   StateDict read() {
     read_storages();
@@ -59,8 +59,8 @@ class Reader {
       }
       if (value.kind == Kind::None) continue;  // a part of a module that is not there
       name_ = &key.text;
-      if (state_.tensors.size() == kMostTensors) {
-        refuse(value, fmt::format("more than {} tensors", kMostTensors), ErrorCode::Unsupported);
+      if (state_.tensors.size() == kMostEntries) {
+        refuse(value, fmt::format("more than {} tensors", kMostEntries), ErrorCode::Unsupported);
       }
       state_.tensors.push_back(tensor(value, 0));
     }
@@ -402,6 +402,6 @@ class Reader {
 
 }  // namespace
 
-StateDict read_state_dict(const Pickle& pickle) { return Reader(pickle).read(); }
+StateDict read_state_dict(const Pickle& pickle) { return StateDictReader(pickle).read(); }
 
 }  // namespace thorns

@@ -13,24 +13,24 @@
 namespace thorns {
 namespace {
 
-constexpr const char* kPath = "w";
+constexpr const char* kStridedPath = "w";
 
 // A file that remembers how it was read.
 class CountingFile final : public ReadFile {
  public:
-  explicit CountingFile(std::string bytes) { disk_.files[kPath] = std::move(bytes); }
+  explicit CountingFile(std::string bytes) { disk_.files[kStridedPath] = std::move(bytes); }
   void read(std::uint64_t offset, std::span<std::byte> to) const override {
     ++calls;
     fetched += to.size();
     largest = std::max(largest, to.size());
-    disk_.open(kPath)->read(offset, to);
+    disk_.open(kStridedPath)->read(offset, to);
   }
   void will_need(std::uint64_t offset, std::uint64_t bytes) const override {
     EXPECT_LE(offset + bytes, size());
     needed_begin = offset;
     needed_end = offset + bytes;
   }
-  std::uint64_t size() const override { return disk_.files.at(kPath).size(); }
+  std::uint64_t size() const override { return disk_.files.at(kStridedPath).size(); }
   const std::string& path() const override { return path_; }
 
   mutable std::size_t calls = 0;
@@ -41,7 +41,7 @@ class CountingFile final : public ReadFile {
 
  private:
   mutable test::ByteDisk disk_;
-  std::string path_ = kPath;
+  std::string path_ = kStridedPath;
 };
 
 std::string noise(std::size_t bytes) {

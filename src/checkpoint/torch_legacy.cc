@@ -16,17 +16,17 @@ namespace {
 using Kind = PickleValue::Kind;
 
 // 0x1950a86a20f9469cfc6c as it stands in a pickle.
-constexpr std::string_view kMagic = "\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
+constexpr std::string_view kLegacyMagic = "\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
 constexpr std::int64_t kProtocol = 1001;
 constexpr std::uint64_t kSizeBytes = 8;  // the number of elements before a storage
 
-class Container {
+class LegacyContainer {
  public:
-  explicit Container(const ReadFile& file) : file_(file) {}
+  explicit LegacyContainer(const ReadFile& file) : file_(file) {}
 
   TorchFile read() {
     const Pickle magic = next();
-    if (magic[magic.root].kind != Kind::LongInt || magic[magic.root].text != kMagic) {
+    if (magic[magic.root].kind != Kind::LongInt || magic[magic.root].text != kLegacyMagic) {
       magic.refuse(magic[magic.root], "it is a bare pickle, which torch.save does not write",
                    ErrorCode::Unsupported, "save the model's state_dict() with torch.save");
     }
@@ -131,6 +131,6 @@ class Container {
 
 }  // namespace
 
-TorchFile read_torch_legacy(const ReadFile& file) { return Container(file).read(); }
+TorchFile read_torch_legacy(const ReadFile& file) { return LegacyContainer(file).read(); }
 
 }  // namespace thorns

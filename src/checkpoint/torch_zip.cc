@@ -16,9 +16,9 @@ namespace {
 constexpr std::uint64_t kMostSmallRecord = 64;  // bytes of `version` and `byteorder`
 constexpr unsigned long kNewestVersion = 10;    // of the container; PyTorch 2 writes 3
 
-class Container {
+class ZipContainer {
  public:
-  explicit Container(const ReadFile& file) : file_(file) {
+  explicit ZipContainer(const ReadFile& file) : file_(file) {
     for (ZipRecord& record : read_zip_records(file)) {
       // The folder that all records lie in is named after the file as it was once saved.
       if (folder_.empty()) folder_ = record.name.substr(0, record.name.find('/') + 1);
@@ -112,6 +112,6 @@ class Container {
 
 }  // namespace
 
-TorchFile read_torch_zip(const ReadFile& file) { return Container(file).read(); }
+TorchFile read_torch_zip(const ReadFile& file) { return ZipContainer(file).read(); }
 
 }  // namespace thorns

@@ -15,7 +15,7 @@ using test::error_of;
 using test::zip_of;
 using test::ZipPart;
 
-std::vector<ZipRecord> read(const std::string& bytes) {
+std::vector<ZipRecord> read_zip(const std::string& bytes) {
   test::ByteDisk disk;
   disk.files["z"] = bytes;
   return read_zip_records(*disk.open("z"));
@@ -41,25 +41,25 @@ TEST(Zip, FindsTheRecords) {
                                       {"a/data/0", ""},
                                       {.name = "a/data/1", .bytes = "xyz", .padding = 61}},
                                      wide);
-    const auto records = read(bytes);
+    const auto records = read_zip(bytes);
     ASSERT_EQ(records.size(), 3U);
     EXPECT_EQ(records[0].name, "a/data.pkl");
     EXPECT_EQ(bytes.substr(records[0].begin, records[0].size), "pickle");
     EXPECT_EQ(records[1].size, 0U);
     EXPECT_EQ(bytes.substr(records[2].begin, records[2].size), "xyz");
   }
-  EXPECT_TRUE(read(zip_of({})).empty());
+  EXPECT_TRUE(read_zip(zip_of({})).empty());
 }
 
 TEST(Zip, AcceptsACommentAndTheOldEnd) {
   std::string bytes = zip_of({{"a/data.pkl", "pickle"}});
-  EXPECT_EQ(read(patched(bytes, kEnd, 20, "\x05") + "hello").size(), 1U);
+  EXPECT_EQ(read_zip(patched(bytes, kEnd, 20, "\x05") + "hello").size(), 1U);
   // Without the 64-bit records, as other programs write small archives.
   const std::size_t end64 = bytes.find(kEnd64);
-  EXPECT_EQ(read(bytes.erase(end64, bytes.find(kEnd) - end64)).size(), 1U);
+  EXPECT_EQ(read_zip(bytes.erase(end64, bytes.find(kEnd) - end64)).size(), 1U);
 }
 
-struct Refusal {
+struct RefusedArchive {
   const char* what;
   std::string bytes;
   ErrorCode code;
@@ -79,7 +79,7 @@ TEST(Zip, BrokenAndHostileOnesAreRefused) {
     text[0] = 1;
     return text;
   };
-  const Refusal cases[] = {
+  const RefusedArchive cases[] = {
       {"empty", "", kCorrupt, "the directory at the end"},
       {"cut", good.substr(0, good.size() - 1), kCorrupt, "the directory at the end"},
       {"only a beginning", good.substr(0, 60), kCorrupt, "the directory at the end"},
@@ -151,9 +151,9 @@ TEST(Zip, BrokenAndHostileOnesAreRefused) {
        patched(zip_of({pickle}, true), std::string("\x01\0\x18", 3), 2, "\x08"), kCorrupt,
        "a 64-bit number of its zip archive is missing"},
   };
-  for (const Refusal& refusal : cases) {
+  for (const RefusedArchive& refusal : cases) {
     SCOPED_TRACE(refusal.what);
-    const Error error = error_of([&] { read(refusal.bytes); });
+    const Error error = error_of([&] { read_zip(refusal.bytes); });
     EXPECT_EQ(error.code(), refusal.code) << to_string(error);
     EXPECT_NE(error.message().find(refusal.message), std::string::npos) << error.message();
     EXPECT_EQ(test::path_of(error), "z");
@@ -164,7 +164,7 @@ TEST(Zip, BrokenAndHostileOnesAreRefused) {
 TEST(Zip, EveryCutIsRefused) {
   const std::string good = zip_of({{"a/data.pkl", "pickle"}, {"a/data/0", "0123"}});
   for (std::size_t size = 0; size < good.size(); ++size) {
-    EXPECT_THROW(read(good.substr(0, size)), Error) << size;
+    EXPECT_THROW(read_zip(good.substr(0, size)), Error) << size;
   }
 }
 

@@ -19,10 +19,6 @@ constexpr std::size_t kMostThreads = 1024;
 constexpr const char* kDtypes = "float32|float16|bfloat16";
 constexpr const char* kProgressModes = "auto|always|never";
 
-[[noreturn]] void refuse(const std::string& message, const std::string& hint = {}) {
-  throw Error(ErrorCode::BadUsage, message, {}, hint);
-}
-
 // ---------------------------------------------------------------- values
 
 std::uint64_t size_value(const std::string& option, const std::string& value) {

@@ -14,23 +14,23 @@ namespace {
 using Words = std::vector<std::string>;
 
 template <typename Arguments>
-Arguments read(const Words& words, const std::string& path = {}) {
+Arguments read_arguments(const Words& words, const std::string& path = {}) {
   return std::get<Arguments>(parse_arguments(words, path));
 }
 
-std::string help(const Words& words) { return read<ShowText>(words).text; }
+std::string help(const Words& words) { return read_arguments<ShowText>(words).text; }
 
 TEST(CliArguments, MergeReadsEveryOption) {
-  const auto merge =
-      read<MergeArguments>({"merge",       "{A+B}",    "-o",           "out",
-                            "--dtype",     "bfloat16", "--shard-size", "2GB",
-                            "--memory",    "1.5GB",    "-j",           "7",
-                            "--tokenizer", "A",        "--force",      "--allow-nonfinite",
-                            "-m",          "A=x",      "-m",           "B=y=z",
-                            "-a",          "L M=l",    "--path",       "p",
-                            "--path=q",    "-v",       "--progress",   "always",
-                            "--json"},
-                           "r::s");
+  const auto merge = read_arguments<MergeArguments>(
+      {"merge",       "{A+B}",    "-o",           "out",
+       "--dtype",     "bfloat16", "--shard-size", "2GB",
+       "--memory",    "1.5GB",    "-j",           "7",
+       "--tokenizer", "A",        "--force",      "--allow-nonfinite",
+       "-m",          "A=x",      "-m",           "B=y=z",
+       "-a",          "L M=l",    "--path",       "p",
+       "--path=q",    "-v",       "--progress",   "always",
+       "--json"},
+      "r::s");
   const MergeOptions& options = merge.options;
   EXPECT_EQ(options.recipe, "{A+B}");
   EXPECT_EQ(options.output, "out");
@@ -53,7 +53,7 @@ TEST(CliArguments, MergeReadsEveryOption) {
 }
 
 TEST(CliArguments, DefaultsAreThoseOfTheHelp) {
-  const auto merge = read<MergeArguments>({"merge", "x", "-o", "out"});
+  const auto merge = read_arguments<MergeArguments>({"merge", "x", "-o", "out"});
   const MergeOptions standard;
   EXPECT_EQ(merge.options.memory, standard.memory);
   EXPECT_EQ(merge.options.memory, parse_size("512MB"));
@@ -68,18 +68,19 @@ TEST(CliArguments, DefaultsAreThoseOfTheHelp) {
 }
 
 TEST(CliArguments, OtherVerbs) {
-  const auto plan = read<PlanArguments>({"plan", "-", "--explain", "lm_head.weight"}, "here");
+  const auto plan =
+      read_arguments<PlanArguments>({"plan", "-", "--explain", "lm_head.weight"}, "here");
   EXPECT_EQ(plan.options.recipe, "-");
   EXPECT_EQ(plan.explain, "lm_head.weight");
   EXPECT_EQ(plan.options.inputs.fallback_paths, Words{"here"});
-  EXPECT_EQ(read<KeyArguments>({"key", "[A]"}).key, "[A]");
-  EXPECT_EQ(read<KeyArguments>({"key", "merge"}).key, "merge");
-  EXPECT_EQ(read<KeyArguments>({"key", ""}).key, "");
-  EXPECT_TRUE(read<KeyArguments>({"key", "--json", "A"}).talk.json);
-  EXPECT_EQ(read<KeyArguments>({"key", "--", "--json"}).key, "--json");
-  EXPECT_EQ(read<MethodsArguments>({"methods"}).name, "");
-  EXPECT_EQ(read<MethodsArguments>({"methods", "slerp"}).name, "slerp");
-  EXPECT_EQ(read<CompletionArguments>({"completion", "zsh"}).shell, "zsh");
+  EXPECT_EQ(read_arguments<KeyArguments>({"key", "[A]"}).key, "[A]");
+  EXPECT_EQ(read_arguments<KeyArguments>({"key", "merge"}).key, "merge");
+  EXPECT_EQ(read_arguments<KeyArguments>({"key", ""}).key, "");
+  EXPECT_TRUE(read_arguments<KeyArguments>({"key", "--json", "A"}).talk.json);
+  EXPECT_EQ(read_arguments<KeyArguments>({"key", "--", "--json"}).key, "--json");
+  EXPECT_EQ(read_arguments<MethodsArguments>({"methods"}).name, "");
+  EXPECT_EQ(read_arguments<MethodsArguments>({"methods", "slerp"}).name, "slerp");
+  EXPECT_EQ(read_arguments<CompletionArguments>({"completion", "zsh"}).shell, "zsh");
   EXPECT_EQ(help({"--version"}), std::string("thorns ") + version() + "\n");
 }
 

@@ -3,10 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <numbers>
 #include <vector>
 
 #include "cli/columns.h"
+#include "cli/figures.h"
 #include "cli/progress.h"
 
 namespace thorns::cli {
@@ -14,11 +14,7 @@ namespace {
 
 constexpr std::size_t kIndent = 9;  // "warning  "
 constexpr std::size_t kShownRows = 12;
-constexpr std::size_t kNameWidth = 24;
-
-std::string degrees(double radians) {
-  return fmt::format("{:.2f}", radians * 180.0 / std::numbers::pi);
-}
+constexpr std::size_t kAdapterWidth = 24;
 
 // The key with its caret, or the file, as errors show them.
 std::string place_text(const Where& place) {
@@ -56,10 +52,6 @@ std::string count_line(const CheckReport& report) {
                      count_text(count(Severity::Note), "note"));
 }
 
-std::string more_line(std::size_t count, std::size_t shown) {
-  return count > shown ? fmt::format("  and {} more; -v lists them all\n", count - shown) : "";
-}
-
 std::string folds_text(const CheckReport& report, std::size_t width, bool verbose) {
   if (report.folds.empty()) return {};
   std::vector<std::vector<std::string>> rows = {
@@ -68,7 +60,7 @@ std::string folds_text(const CheckReport& report, std::size_t width, bool verbos
       verbose ? report.folds.size() : std::min(kShownRows, report.folds.size());
   for (std::size_t i = 0; i < shown; ++i) {
     const FoldMeasure& fold = report.folds[i];
-    rows.push_back({shorten(printable_line(fold.adapter), kNameWidth),
+    rows.push_back({shorten(printable_line(fold.adapter), kAdapterWidth),
                     fmt::format("{:.3f}", fold.strength), fmt::format("{:+.3f}", fold.overlap),
                     fold.fit ? fmt::format("{:.2f}", *fold.fit) : "-",
                     fmt::format("{:.3f}", fold.reaches), printable_line(fold.model)});
@@ -90,7 +82,7 @@ std::string nodes_text(const CheckReport& report, std::size_t width, bool verbos
       verbose ? report.nodes.size() : std::min(kShownRows, report.nodes.size());
   for (std::size_t i = 0; i < shown; ++i) {
     const NodeMeasure& node = report.nodes[i];
-    rows.push_back({degrees(node.smallest), degrees(node.median), degrees(node.largest),
+    rows.push_back({angle_text(node.smallest), angle_text(node.median), angle_text(node.largest),
                     fmt::format("{}/{}", node.fell_back, node.tensors), printable_line(node.key)});
   }
   return "\nAngles\n" + table(rows, {true, true, true, true, false}, width, 2) +
@@ -98,7 +90,7 @@ std::string nodes_text(const CheckReport& report, std::size_t width, bool verbos
 }
 
 std::vector<std::string> placement_row(const PlacementMeasure& one, bool named) {
-  return {named ? shorten(printable_line(one.adapter), kNameWidth) : std::string(),
+  return {named ? shorten(printable_line(one.adapter), kAdapterWidth) : std::string(),
           fmt::format("{:.3f}", one.strength), fmt::format("{:+.3f}", one.held),
           fmt::format("{:.3f}", one.reaches), printable_line(one.model)};
 }

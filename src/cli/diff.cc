@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "cli/columns.h"
+#include "cli/figures.h"
 #include "cli/progress.h"
 #include "cli/stop.h"
 #include "cli/verbs.h"
@@ -14,13 +15,9 @@
 namespace thorns::cli {
 namespace {
 
-constexpr std::size_t kShown = 20;
+constexpr std::size_t kShownTensors = 20;
 constexpr std::size_t kShownNames = 5;
 constexpr std::size_t kTensorWidth = 32;
-
-std::string number(const std::optional<double>& value, double scale = 1) {
-  return value ? fmt::format("{:.4g}", *value * scale) : "-";
-}
 
 std::string names_text(const char* heading, const std::vector<std::string>& names,
                        std::size_t width, bool verbose) {
@@ -37,16 +34,16 @@ std::vector<std::string> measures(const std::optional<double>& relative,
                                   const std::optional<double>& angle,
                                   const std::optional<double>& largest, std::uint64_t differing,
                                   std::uint64_t elements, const std::string& name) {
-  return {number(relative), number(angle, 180 / std::numbers::pi), number(largest),
-          fmt::format("{}/{}", differing, elements), printable_line(name)};
+  return {measure_text(relative), measure_text(angle, 180 / std::numbers::pi),
+          measure_text(largest), fmt::format("{}/{}", differing, elements), printable_line(name)};
 }
 
-// Rows under a heading; without `verbose` the first kShown.
+// Rows under a heading; without `verbose` the first kShownTensors.
 std::string rows_text(const char* name, std::vector<std::vector<std::string>> rows,
                       std::size_t width, bool verbose) {
   if (rows.empty()) return {};
   const std::size_t all = rows.size();
-  if (!verbose && all > kShown) rows.resize(kShown);
+  if (!verbose && all > kShownTensors) rows.resize(kShownTensors);
   const std::size_t shown = rows.size();
   rows.insert(rows.begin(), {"relative", "degrees", "largest", "differing", name});
   std::string text = table(rows, {true, true, true, true, false}, width, 0);
@@ -130,7 +127,7 @@ std::string blame_text(const BlameReport& report, std::size_t width, bool verbos
   std::stable_sort(worst.begin(), worst.end(), [](const Explanation* a, const Explanation* b) {
     return a->residual > b->residual;
   });
-  const std::size_t shown = verbose ? worst.size() : std::min(kShown, worst.size());
+  const std::size_t shown = verbose ? worst.size() : std::min(kShownTensors, worst.size());
   rows = {{"left", "tensor", "weights"}};
   for (std::size_t i = 0; i < shown; ++i) {
     rows.push_back({fmt::format("{:.4g}", worst[i]->residual),

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "cli/columns.h"
+#include "cli/figures.h"
 #include "cli/progress.h"
 #include "cli/stop.h"
 #include "cli/verbs.h"
@@ -15,10 +16,10 @@
 namespace thorns::cli {
 namespace {
 
-constexpr std::size_t kShown = 40;
+constexpr std::size_t kShownLines = 40;
 constexpr std::size_t kShownRanks = 6;
 constexpr std::size_t kShownTargets = 16;
-constexpr std::size_t kNameWidth = 12;  // of a fact
+constexpr std::size_t kFactWidth = 12;  // of a fact
 
 using Rows = std::vector<std::vector<std::string>>;
 
@@ -34,16 +35,12 @@ std::string amount(std::uint64_t count) {
   return fmt::format("{}", count);
 }
 
-std::string number(const std::optional<double>& value) {
-  return value ? fmt::format("{:.4g}", *value) : "-";
-}
-
 // A name and what there is to say of it, over as many lines as it takes.
-std::string fact(const std::string& name, const std::string& what, std::size_t width) {
+std::string named_fact(const std::string& name, const std::string& what, std::size_t width) {
   if (what.empty()) return {};
-  const std::size_t room = std::max<std::size_t>(width, kNameWidth + 20);
-  const std::string lines = wrap(printable_line(what), room, kNameWidth);
-  return pad_right(name, kNameWidth) + lines.substr(std::min(kNameWidth, lines.size()));
+  const std::size_t room = std::max<std::size_t>(width, kFactWidth + 20);
+  const std::string lines = wrap(printable_line(what), room, kFactWidth);
+  return pad_right(name, kFactWidth) + lines.substr(std::min(kFactWidth, lines.size()));
 }
 
 // Words that are there, with commas between them.
@@ -59,12 +56,12 @@ std::string counted(const std::optional<std::uint64_t>& count, const char* forma
   return count ? fmt::format(fmt::runtime(format), *count) : std::string();
 }
 
-// Rows under a heading, the last column a name; without `verbose` the first kShown.
+// Rows under a heading, the last column a name; without `verbose` the first kShownLines.
 std::string rows_text(std::vector<std::string> heading, Rows rows, std::size_t width,
                       bool verbose) {
   if (rows.empty()) return {};
   const std::size_t all = rows.size();
-  if (!verbose && all > kShown) rows.resize(kShown);
+  if (!verbose && all > kShownLines) rows.resize(kShownLines);
   const std::size_t shown = rows.size();
   std::vector<bool> right(heading.size(), true);
   right.back() = false;
@@ -88,17 +85,18 @@ std::string types_text(const InspectReport& report) {
 std::string contents_text(const InspectReport& report, std::size_t width, bool verbose) {
   std::uint64_t bytes = 0;
   for (const InspectedFile& file : report.files) bytes += file.bytes;
-  std::string text = fact("holds",
-                          fmt::format("{} parameters in {}: {}", amount(report.parameters),
-                                      count_text(report.tensors, "tensor"), types_text(report)),
-                          width) +
-                     fact("files",
-                          fmt::format("{}, {}, {}", count_text(report.files.size(), "file"),
-                                      report.format, human_bytes(bytes)),
-                          width);
+  std::string text =
+      named_fact("holds",
+                 fmt::format("{} parameters in {}: {}", amount(report.parameters),
+                             count_text(report.tensors, "tensor"), types_text(report)),
+                 width) +
+      named_fact("files",
+                 fmt::format("{}, {}, {}", count_text(report.files.size(), "file"), report.format,
+                             human_bytes(bytes)),
+                 width);
   if (!verbose) return text;
   for (const InspectedFile& file : report.files) {
-    text += fact("", fmt::format("{}, {}", file.path, human_bytes(file.bytes)), width);
+    text += named_fact("", fmt::format("{}, {}", file.path, human_bytes(file.bytes)), width);
   }
   return text;
 }
@@ -149,13 +147,13 @@ std::string tokenizer_text(const TokenizerFacts& tokenizer) {
 }
 
 std::string checkpoint_text(const CheckpointFacts& checkpoint, std::size_t width) {
-  return fact("model", architecture_text(checkpoint.shape), width) +
-         fact("type", checkpoint.shape.dtype, width) +
-         fact("quantised", checkpoint.quantisation, width) +
-         fact("vocabulary", counted(checkpoint.shape.vocabulary, "{}"), width) +
-         fact("head", checkpoint.head, width) +
-         fact("tokenizer", checkpoint.tokenizer ? tokenizer_text(*checkpoint.tokenizer) : "none",
-              width);
+  return named_fact("model", architecture_text(checkpoint.shape), width) +
+         named_fact("type", checkpoint.shape.dtype, width) +
+         named_fact("quantised", checkpoint.quantisation, width) +
+         named_fact("vocabulary", counted(checkpoint.shape.vocabulary, "{}"), width) +
+         named_fact("head", checkpoint.head, width) +
+         named_fact("tokenizer",
+                    checkpoint.tokenizer ? tokenizer_text(*checkpoint.tokenizer) : "none", width);
 }
 
 std::string rank_text(const RankUse& one) {
@@ -231,7 +229,7 @@ std::string norms_text(const std::string& what, const std::vector<Item>& items, 
   Rows rows;
   if (verbose) {
     for (const Item& item : items) {
-      rows.push_back({number(value_of(item)), printable_line(name_of(item))});
+      rows.push_back({measure_text(value_of(item)), printable_line(name_of(item))});
     }
     return rows_text({what, "parameter"}, std::move(rows), width, true);
   }
@@ -242,8 +240,9 @@ std::string norms_text(const std::string& what, const std::vector<Item>& items, 
     }
   }
   for (const auto& [name, spread] : spreads) {
-    rows.push_back({number(spread.sum / static_cast<double>(spread.count)), number(spread.least),
-                    number(spread.largest), fmt::format("{}", spread.count), printable_line(name)});
+    rows.push_back({measure_text(spread.sum / static_cast<double>(spread.count)),
+                    measure_text(spread.least), measure_text(spread.largest),
+                    fmt::format("{}", spread.count), printable_line(name)});
   }
   return rows_text({"mean " + what, "least", "largest", "number", "parameter"}, std::move(rows),
                    width, verbose);
@@ -251,10 +250,10 @@ std::string norms_text(const std::string& what, const std::vector<Item>& items, 
 
 std::string adapter_text(const AdapterFacts& adapter, std::size_t width, bool verbose) {
   std::string text =
-      fact("adapter", adapter.family, width) +
-      fact("base", adapter.base_model.empty() ? "not named" : adapter.base_model, width) +
-      fact("ranks", ranks_text(adapter.ranks, verbose), width) +
-      fact("targets", targets_text(adapter.targets, verbose), width);
+      named_fact("adapter", adapter.family, width) +
+      named_fact("base", adapter.base_model.empty() ? "not named" : adapter.base_model, width) +
+      named_fact("ranks", ranks_text(adapter.ranks, verbose), width) +
+      named_fact("targets", targets_text(adapter.targets, verbose), width);
   if (!adapter.replaced.empty()) {
     const std::size_t shown =
         verbose ? adapter.replaced.size() : std::min<std::size_t>(4, adapter.replaced.size());
@@ -263,7 +262,7 @@ std::string adapter_text(const AdapterFacts& adapter, std::size_t width, bool ve
     if (shown < adapter.replaced.size()) {
       names.push_back(fmt::format("and {} more", adapter.replaced.size() - shown));
     }
-    text += fact("replaces", listed(names), width);
+    text += named_fact("replaces", listed(names), width);
   }
   return text;
 }
@@ -297,7 +296,7 @@ std::string inspect_text(const InspectReport& report, const InspectOptions& opti
   if (report.checkpoint && report.kind == "checkpoint") {
     text += checkpoint_text(*report.checkpoint, width);
   } else if (report.checkpoint) {
-    text += fact("quantised", report.checkpoint->quantisation, width);
+    text += named_fact("quantised", report.checkpoint->quantisation, width);
   }
   if (report.adapter) text += adapter_text(*report.adapter, width, verbose);
   text += contents_text(report, width, verbose);

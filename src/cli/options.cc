@@ -11,10 +11,6 @@
 namespace thorns::cli {
 namespace {
 
-[[noreturn]] void refuse(const std::string& message, const std::string& hint = {}) {
-  throw Error(ErrorCode::BadUsage, message, {}, hint);
-}
-
 std::string help_hint(const CLI::App& app) {
   return fmt::format("`thorns {} --help` lists the options", app.get_name());
 }
@@ -61,6 +57,10 @@ void refuse_odd_equals(const CLI::App& app, const std::vector<std::string>& argu
 }
 
 }  // namespace
+
+void refuse(const std::string& message, const std::string& hint) {
+  throw Error(ErrorCode::BadUsage, message, {}, hint);
+}
 
 void OptionTable::positional(const std::string& name, const std::string& help,
                              std::string& target) {

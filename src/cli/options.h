@@ -9,6 +9,9 @@
 
 namespace thorns::cli {
 
+// Throws BadUsage.
+[[noreturn]] void refuse(const std::string& message, const std::string& hint = {});
+
 // Declares options on an app. The targets must outlive the parse.
 class OptionTable {
  public:

@@ -7,6 +7,7 @@
 #include <numbers>
 
 #include "cli/columns.h"
+#include "cli/figures.h"
 #include "cli/progress.h"
 #include "thorns/words.h"
 
@@ -36,10 +37,6 @@ std::string shown_key(const std::string& key, std::size_t width) {
 
 std::size_t limit(std::size_t most, bool verbose, std::size_t count) {
   return verbose ? count : std::min(most, count);
-}
-
-std::string more_line(std::size_t count, std::size_t shown) {
-  return count > shown ? fmt::format("  and {} more; -v lists them all\n", count - shown) : "";
 }
 
 std::string tensor_counts(std::uint64_t merged, std::uint64_t copied, std::uint64_t cast,
@@ -122,10 +119,6 @@ std::string read_fact(const PlanReport& report) {
 }
 
 // ---------------------------------------------------------------- angles
-
-double degrees(double radians) { return radians * 180.0 / std::numbers::pi; }
-
-std::string angle_text(double radians) { return fmt::format("{:.2f}", degrees(radians)); }
 
 std::vector<NodeSummary> nodes_with_angles(const MergeSummary& summary) {
   std::vector<NodeSummary> nodes;

@@ -10,21 +10,14 @@
 
 #include "base/json.h"
 #include "base/text.h"
+#include "hub/choice.h"
 #include "thorns/error.h"
 
 namespace thorns {
 namespace {
 
-constexpr std::uint64_t kLongestRef = 1000;           // bytes
-constexpr std::uint64_t kLargestIndex = 100'000'000;  // bytes
-constexpr std::size_t kMostNamed = 4;                 // files spelled out in a message
-constexpr std::array<std::string_view, 5> kWeights = {".safetensors", ".bin", ".gguf", ".pt",
-                                                      ".pth"};
-
-bool is_weights(const std::string& name) {
-  return std::any_of(kWeights.begin(), kWeights.end(),
-                     [&](std::string_view ending) { return name.ends_with(ending); });
-}
+constexpr std::uint64_t kLongestRef = 1000;  // bytes
+constexpr std::size_t kMostFilesNamed = 4;   // files spelled out in a message
 
 // A link to nowhere is no file.
 bool is_there(Disk& disk, const std::string& path) {
@@ -128,7 +121,7 @@ std::string folder_in_cache(Disk& disk, const std::string& cache, const Reposito
     throw Error(ErrorCode::NotFound,
                 fmt::format("`{}` is in the Hub cache, but not its revision `{}`{}", repository.id,
                             repository.revision,
-                            known.empty() ? "" : "; it has " + list_text(known, kMostNamed)),
+                            known.empty() ? "" : "; it has " + list_text(known, kMostFilesNamed)),
                 {}, fetch_hint(repository));
   }
   const std::vector<std::string> names = disk.list(snapshot);
@@ -137,7 +130,7 @@ std::string folder_in_cache(Disk& disk, const std::string& cache, const Reposito
   }
   const std::vector<std::string> missing = missing_weights(disk, snapshot, names);
   if (!missing.empty()) {
-    refuse_partial(disk, home, repository, "without " + list_text(missing, kMostNamed));
+    refuse_partial(disk, home, repository, "without " + list_text(missing, kMostFilesNamed));
   }
   return snapshot;
 }

@@ -29,7 +29,6 @@ const std::array<Format, 2>& formats() {
 constexpr std::array<std::string_view, 2> kAdapters = {"adapter_model.safetensors",
                                                        "adapter_model.bin"};
 constexpr const char* kTemplates = "additional_chat_templates/";
-constexpr std::size_t kMostNamed = 8;
 
 bool ends_with_any(const std::string& name, const std::vector<std::string_view>& endings) {
   return std::any_of(endings.begin(), endings.end(),
@@ -37,13 +36,6 @@ bool ends_with_any(const std::string& name, const std::vector<std::string_view>&
 }
 
 bool is_top(const std::string& name) { return name.find('/') == std::string::npos; }
-
-// Weights of any format that is read.
-bool is_weights(const std::string& name) {
-  return name.ends_with(".gguf") ||
-         std::any_of(formats().begin(), formats().end(),
-                     [&](const Format& format) { return ends_with_any(name, format.endings); });
-}
 
 // Configuration, tokenizer, card and licence, by their names.
 bool is_side_file(const std::string& name) {
@@ -99,7 +91,7 @@ std::vector<HubFile> top_files(const HubListing& listing,
   throw Error(
       ErrorCode::Unsupported,
       fmt::format("`{}` has {} files of weights of which one is meant: {}", repository.text(),
-                  files.size(), list_text(names, kMostNamed)),
+                  files.size(), list_text(names)),
       {},
       fmt::format("name it: thorns fetch {} --include {}", repository.text(), files.front().name));
 }
@@ -187,6 +179,12 @@ bool matches(std::string_view pattern, std::string_view text) {
 
 }  // namespace
 
+bool is_weights(const std::string& name) {
+  return name.ends_with(".gguf") ||
+         std::any_of(formats().begin(), formats().end(),
+                     [&](const Format& format) { return ends_with_any(name, format.endings); });
+}
+
 HubChoice choose_files(const Repository& repository, const HubListing& listing) {
   HubChoice choice;
   std::copy_if(listing.files.begin(), listing.files.end(), std::back_inserter(choice.files),
@@ -227,7 +225,7 @@ std::vector<HubFile> matching_files(const Repository& repository, const HubListi
     throw Error(ErrorCode::NotFound,
                 fmt::format("no file of `{}` is called `{}`", repository.text(),
                             patterns[static_cast<std::size_t>(idle - used.begin())]),
-                {}, "it has " + list_text(names, kMostNamed));
+                {}, "it has " + list_text(names));
   }
   return found;
 }

@@ -1,6 +1,7 @@
 // Which of a repository's files a merge needs. Pure functions.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -8,6 +9,12 @@
 #include "hub/repository.h"
 
 namespace thorns {
+
+// Bytes of a shard index.
+inline constexpr std::uint64_t kLargestIndex = 100'000'000;
+
+// Whether `name` ends as weights of a format that is read.
+bool is_weights(const std::string& name);
 
 struct HubChoice {
   std::vector<HubFile> files;  // by name

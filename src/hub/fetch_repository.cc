@@ -17,8 +17,6 @@
 namespace thorns {
 namespace {
 
-constexpr std::uint64_t kLargestIndex = 100'000'000;  // bytes
-
 // Brings files, as many at a time as there are hubs, and tells how far it is.
 class Bringer {
  public:

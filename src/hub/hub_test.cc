@@ -16,7 +16,7 @@
 namespace thorns {
 namespace {
 
-const std::string kCommit(40, 'a');
+const std::string kRevision(40, 'a');
 
 struct Scripted {
   HttpAnswer answer;
@@ -70,9 +70,9 @@ class HubTest : public ::testing::Test {
       : hub_(client_, {*parse_url(endpoint), {token, "HF_TOKEN"}, 20, 30, {}},
              [this](double seconds) { waits_.push_back(seconds); }) {}
 
-  void bring() { hub_.get({"o/r"}, kCommit, "a b/c.bin", text_); }
-  std::optional<Error> get() {
-    return error_of([&] { hub_.get({"o/r"}, kCommit, "a b/c.bin", text_); });
+  void bring() { hub_.get({"o/r"}, kRevision, "a b/c.bin", text_); }
+  Error get() {
+    return error_of([&] { hub_.get({"o/r"}, kRevision, "a b/c.bin", text_); });
   }
   // Whether each request had the token, as a word of y and n.
   std::string tokens() const {
@@ -99,7 +99,7 @@ TEST_F(HubTest, ATokenStaysAtItsHost) {
   bring();
   EXPECT_EQ(text_.text, "body");
   EXPECT_EQ(client_.urls, (std::vector<std::string>{
-                              "https://hub.example/o/r/resolve/" + kCommit + "/a%20b/c.bin",
+                              "https://hub.example/o/r/resolve/" + kRevision + "/a%20b/c.bin",
                               "https://hub.example/moved/here", "https://cdn.example/x?signature=1",
                               "https://hub.example/again"}));
   EXPECT_EQ(tokens(), "yynn");
@@ -120,7 +120,7 @@ TEST_F(HubTest, AnotherPortOrSchemeIsAnotherHost) {
     client_.add(302, {{"location", target}});
     const auto error = get();
     expect_error(error, ErrorCode::Io, "a place that cannot be trusted");
-    EXPECT_EQ(error->message().find("signature"), std::string::npos);
+    EXPECT_EQ(error.message().find("signature"), std::string::npos);
   }
 }
 
@@ -197,7 +197,7 @@ TEST_F(HubTest, PatienceHasAnEnd) {
 }
 
 TEST_F(HubTest, ListsAndFilesHaveTheirOwnPatience) {
-  client_.add(200, {}, R"({"sha": ")" + kCommit + R"("})");
+  client_.add(200, {}, R"({"sha": ")" + kRevision + R"("})");
   client_.add(200, {}, "[]");
   hub_.list({"o/r"});
   client_.add(200, {}, "x");
@@ -260,7 +260,7 @@ TEST_F(HubTest, ADiskWithoutLinksHasTheFilesThemselves) {
   const Repository repository{"o/r"};
   // The hash that Git gives to "hello\n".
   const HubFile file{"model.safetensors", 6, "ce013625030ba8dba906f756967f9e9ca394464a"};
-  CacheWriter writer(disk, "hub", repository, kCommit);
+  CacheWriter writer(disk, "hub", repository, kRevision);
   EXPECT_EQ(writer.present(file), 0U);
   EXPECT_EQ(writer.needed(file), 6U);
   std::int64_t moved = 0;

@@ -21,7 +21,7 @@
 namespace thorns {
 namespace {
 
-constexpr std::size_t kMostNamed = 6;  // names spelled out in a note
+constexpr std::size_t kMostInNote = 6;  // names spelled out in a note
 constexpr std::array<std::string_view, 5> kWeightsEndings = {".safetensors", ".gguf", ".pth", ".pt",
                                                              ".bin"};
 
@@ -181,13 +181,13 @@ class CheckpointReader {
     }
     if (!empty.empty()) {
       note("empty-tensors",
-           fmt::format("tensors without elements: {}", list_text(empty, kMostNamed)));
+           fmt::format("tensors without elements: {}", list_text(empty, kMostInNote)));
     }
     if (decoded || floats.size() < 2) return;
     std::vector<std::string> counts;
     for (const auto& [name, count] : floats) counts.push_back(fmt::format("{} {}", count, name));
     note("mixed-types",
-         fmt::format("numbers of several types: {} tensors", list_text(counts, kMostNamed)));
+         fmt::format("numbers of several types: {} tensors", list_text(counts, kMostInNote)));
   }
 
   // Weights in the folder that were not read.
@@ -203,8 +203,8 @@ class CheckpointReader {
       if (weights && !read.contains(name)) others.push_back(name);
     }
     if (others.empty()) return;
-    note("unread-files",
-         fmt::format("files that are no part of these weights: {}", list_text(others, kMostNamed)));
+    note("unread-files", fmt::format("files that are no part of these weights: {}",
+                                     list_text(others, kMostInNote)));
   }
 
   Disk& disk_;

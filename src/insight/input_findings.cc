@@ -19,7 +19,7 @@ namespace thorns {
 namespace {
 
 constexpr std::uint64_t kLargestText = std::uint64_t{1} << 20;  // of a card or template
-constexpr std::uint64_t kLargestTokenizer = std::uint64_t{64} << 20;
+constexpr std::uint64_t kLargestCompared = std::uint64_t{64} << 20;
 constexpr std::size_t kPiece = std::size_t{1} << 20;
 constexpr std::size_t kLongestValue = 60;  // shown of a field
 
@@ -166,7 +166,7 @@ class InputFindings {
   }
 
   Json json_of(std::size_t leaf, const std::string& name) {
-    const std::string text = text_of(leaf, name, kLargestTokenizer);
+    const std::string text = text_of(leaf, name, kLargestCompared);
     if (text.empty()) return nullptr;
     try {
       return parse_json(text, name);
@@ -194,7 +194,7 @@ class InputFindings {
   std::string tokenizer_mark(std::size_t leaf, const std::string& file) {
     const auto& files = plan_.leaves[leaf]->tokenizer_files();
     if (std::find(files.begin(), files.end(), file) == files.end()) return {};
-    const std::string text = text_of(leaf, file, kLargestTokenizer);
+    const std::string text = text_of(leaf, file, kLargestCompared);
     if (text.empty()) return {};
     const std::string bytes = hash(text);
     const auto known = marks_.find(bytes);

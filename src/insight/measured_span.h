@@ -12,6 +12,9 @@
 
 namespace thorns {
 
+// A part of a sum of squares; 0 of nothing.
+inline double ratio(double a, double b) { return b > 0 ? a / b : 0; }
+
 class MeasuredSpan {
  public:
   // Coefficients of the operands in every cell of the first block, whose rows all operands have.

@@ -19,8 +19,6 @@ constexpr double kLeastFactor = 1e-6;  // so that the product of a hopeless plac
 
 using Set = std::uint32_t;  // of adapters
 
-double ratio(double a, double b) { return b > 0 ? a / b : 0; }
-
 double log_of(double factor) { return std::log(std::max(factor, kLeastFactor)); }
 
 std::size_t without_folds(const Recipe& recipe, std::size_t node) {

@@ -28,8 +28,6 @@ constexpr double kOpposed = -0.2;                      // cosine of two differen
 
 double degrees(double radians) { return radians * 180.0 / std::numbers::pi; }
 
-double ratio(double a, double b) { return b > 0 ? a / b : 0; }
-
 double root(double square) { return std::sqrt(std::max(0.0, square)); }
 
 double median(std::vector<double> values) {

@@ -251,16 +251,13 @@ TEST(KeyParser, ReportsEveryErrorWithPlaceAndHint) {
     SCOPED_TRACE(c.key);
     const auto error = error_of([&] { parse_key(c.key); });
     expect_error(error, ErrorCode::BadRecipe, c.message, c.hint);
-    if (error) {
-      EXPECT_EQ(marked(*error), c.marked);
-    }
+    EXPECT_EQ(marked(error), c.marked);
   }
 }
 
 TEST(KeyParser, ShowsTheKeyWithACaret) {
   const auto error = error_of([] { parse_key("{A+B; t=0.3, }"); });
-  ASSERT_TRUE(error);
-  EXPECT_EQ(to_string(*error),
+  EXPECT_EQ(to_string(error),
             "error: expected a method or a parameter after `,`, found `}`\n"
             "  {A+B; t=0.3, }\n"
             "               ^\n"
@@ -284,7 +281,7 @@ TEST(KeyParser, SixtyFourBracketsAreTheLimit) {
     const std::string deeper = repeat(open, 65) + "A" + repeat(close, 65);
     const auto error = error_of([&] { parse_key(deeper); });
     expect_error(error, ErrorCode::BadRecipe, "brackets nest more than 64 deep", "`let`");
-    const auto& span = std::get<KeySpan>(error->where());
+    const auto& span = std::get<KeySpan>(error.where());
     EXPECT_EQ(span.begin,
               std::string(open).size() * 65 - (open[0] == '{' ? std::string(open).size() : 1));
     EXPECT_EQ(span.end, span.begin + 1);
@@ -299,7 +296,7 @@ TEST(KeyParser, ChainsOfJoinsAreAsDeepAsTheirMeaning) {
   EXPECT_TRUE(same(*parse_key(to_string(*deep)), *deep));
   const auto error = error_of([] { parse_key("A" + repeat("{B}", 65)); });
   expect_error(error, ErrorCode::BadRecipe, "brackets nest more than 64 deep");
-  EXPECT_EQ(std::get<KeySpan>(error->where()).begin, 1 + 64 * 3U);
+  EXPECT_EQ(std::get<KeySpan>(error.where()).begin, 1 + 64 * 3U);
   expect_error(error_of([] { parse_key("A" + repeat("[L;x=1]", 65)); }), ErrorCode::BadRecipe,
                "brackets nest more than 64 deep");
   EXPECT_EQ(depth_of(*parse_key(repeat("{", 63) + "A[L]" + repeat("}", 63))), 1U);
@@ -317,13 +314,13 @@ TEST(KeyParser, HostileTextIsAnErrorLikeAnyOther) {
   const std::string nul("{A\0+B}", 6);
   const auto error = error_of([&] { parse_key(nul); });
   expect_error(error, ErrorCode::BadRecipe, "control character U+0000");
-  EXPECT_EQ(std::get<KeySpan>(error->where()).text, "{A?+B}");
+  EXPECT_EQ(std::get<KeySpan>(error.where()).text, "{A?+B}");
   expect_error(error_of([] { parse_key(std::string(100, '\0')); }), ErrorCode::BadRecipe, "U+0000");
 
   EXPECT_NO_THROW(parse_key(std::string(kMaxKeyBytes, 'A')));
   const auto long_error = error_of([] { parse_key(std::string(kMaxKeyBytes + 1, 'A')); });
   expect_error(long_error, ErrorCode::BadRecipe, "the key has 65537 bytes; at most 65536", "`let`");
-  EXPECT_EQ(std::get<KeySpan>(long_error->where()).begin, kMaxKeyBytes);
+  EXPECT_EQ(std::get<KeySpan>(long_error.where()).begin, kMaxKeyBytes);
 
   for (const char* unit :
        {"{",   "(",   "A[",  "A{", "{A+", "(A+",  "+", "*",        "\"",   "\\",

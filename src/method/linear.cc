@@ -70,7 +70,7 @@ class Linear : public SpanMethod {
 };
 
 const Linear linear;
-const RegisterMethod registered(&linear);
+const RegisterMethod registered_linear(&linear);
 
 }  // namespace
 }  // namespace thorns

@@ -95,7 +95,7 @@ class Slerp : public SpanMethod {
 };
 
 const Slerp slerp;
-const RegisterMethod registered(&slerp);
+const RegisterMethod registered_slerp(&slerp);
 
 }  // namespace
 }  // namespace thorns

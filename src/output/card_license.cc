@@ -53,9 +53,13 @@ std::optional<License> license_in_card(const std::string& text) {
   }
 }
 
+std::string read_card(Disk& disk, const std::string& folder) {
+  return read_text(disk, path_within(disk, folder, "README.md"), kLargestCard);
+}
+
 std::optional<License> license_of(Disk& disk, const std::string& folder) {
   try {
-    return license_in_card(read_text(disk, path_within(disk, folder, "README.md"), kLargestCard));
+    return license_in_card(read_card(disk, folder));
   } catch (const Error&) {
     return std::nullopt;
   }

@@ -21,7 +21,10 @@ struct License {
 // From the text of a README.md; nullopt where it says nothing that can be understood.
 std::optional<License> license_in_card(const std::string& text);
 
-// From the README.md in `folder`. Lenient: what is missing or unreadable says nothing.
+// The model card of `folder`, its README.md; throws where there is none that can be read.
+std::string read_card(Disk& disk, const std::string& folder);
+
+// From the model card of `folder`. Lenient: what is missing or unreadable says nothing.
 std::optional<License> license_of(Disk& disk, const std::string& folder);
 
 struct Licenses {

@@ -9,8 +9,6 @@
 namespace thorns {
 namespace {
 
-constexpr std::uint64_t kLargestCard = std::uint64_t{1} << 20;
-
 // Beginnings of words: "toxicity", "toxic".
 constexpr std::array<std::string_view, 6> kWords = {"toxic",     "uncensored", "unfiltered",
                                                     "offensive", "harmful",    "nsfw"};
@@ -35,9 +33,7 @@ std::vector<std::string> parents_that_warn(Disk& disk, const Plan& plan) {
   std::vector<std::string> names;
   const auto look = [&](const std::string& name, const std::string& folder) {
     try {
-      if (warns(read_text(disk, join_path(folder, "README.md"), kLargestCard))) {
-        names.push_back(name);
-      }
+      if (warns(read_card(disk, folder))) names.push_back(name);
     } catch (const Error&) {
       return;  // no card
     }

@@ -17,10 +17,10 @@
 namespace thorns {
 namespace {
 
-constexpr const char* kSchema = "thorns/journal/1";
+constexpr const char* kJournalSchema = "thorns/journal/1";
 constexpr std::size_t kDepth = 8;
-constexpr std::uint64_t kPiece = std::uint64_t{64} << 10;        // read at once
-constexpr std::uint64_t kLongestLine = std::uint64_t{16} << 20;  // of a key with all of its inputs
+constexpr std::uint64_t kJournalPiece = std::uint64_t{64} << 10;  // read at once
+constexpr std::uint64_t kLongestLine = std::uint64_t{16} << 20;   // of a key with all of its inputs
 
 Json optional_time(Disk& disk, const std::string& path) {
   ResumableDisk* const times = resumable(disk);
@@ -194,7 +194,7 @@ std::optional<Json> parse_line(std::string_view line, std::size_t depth) {
 
 std::string journal_identity(Disk& disk, const Plan& plan, bool allow_nonfinite) {
   Json json = Json::object();
-  json["schema"] = kSchema;
+  json["schema"] = kJournalSchema;
   json["program"] = THORNS_VERSION;
   json["recipe"] = plan.recipe.key;
   json["settings"] = settings_json(plan.recipe.settings, allow_nonfinite);
@@ -208,7 +208,7 @@ std::string identity_difference(const std::string& before, const std::string& no
   const auto old_json = parse_line(before, kDepth);
   const auto new_json = parse_line(now, kDepth);
   if (!old_json || !new_json || !old_json->is_object() || !old_json->contains("schema") ||
-      (*old_json)["schema"] != kSchema) {
+      (*old_json)["schema"] != kJournalSchema) {
     return "its journal cannot be read";
   }
   const auto value = [](const Json& json, const char* name) {
@@ -278,7 +278,7 @@ std::optional<std::string> JournalReader::line() {
     searched = read_.size();
     const std::uint64_t left = file_->size() - end_ - searched;
     if (left == 0 || searched > kLongestLine) return std::nullopt;
-    read_.resize(searched + static_cast<std::size_t>(std::min(left, kPiece)));
+    read_.resize(searched + static_cast<std::size_t>(std::min(left, kJournalPiece)));
     file_->read(end_ + searched, std::as_writable_bytes(std::span(read_).subspan(searched)));
   }
 }

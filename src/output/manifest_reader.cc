@@ -18,8 +18,8 @@
 namespace thorns {
 namespace {
 
-constexpr std::string_view kSchema = "thorns/manifest/1";
-constexpr std::string_view kSchemaFamily = "thorns/manifest/";
+constexpr std::string_view kManifestSchema = "thorns/manifest/1";
+constexpr std::string_view kManifestFamily = "thorns/manifest/";
 
 const char* type_name(const Json& value) {
   if (value.is_null()) return "null";
@@ -334,14 +334,14 @@ void read_recipe(const Field& field, Manifest& manifest) {
 
 void refuse_other_schemas(const Field& root, const std::string& path) {
   const std::string& schema = root["schema"].text();
-  if (schema == kSchema) return;
-  if (schema.starts_with(kSchemaFamily)) {
+  if (schema == kManifestSchema) return;
+  if (schema.starts_with(kManifestFamily)) {
     throw Error(ErrorCode::Unsupported,
                 fmt::format("`{}` is a manifest of schema `{}`; this version reads `{}`", path,
-                            schema, kSchema),
+                            schema, kManifestSchema),
                 FilePlace{path}, "use the version of thorns that wrote it, or a later one");
   }
-  root["schema"].fail(fmt::format("is `{}`, expected `{}`", schema, kSchema));
+  root["schema"].fail(fmt::format("is `{}`, expected `{}`", schema, kManifestSchema));
 }
 
 }  // namespace

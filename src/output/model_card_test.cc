@@ -152,7 +152,7 @@ TEST(ModelCard, TemplatesThatMakeNoSense) {
                           Case{"{{/title}}", "ends no section", "", 1, 1}}) {
     const auto found = error(one.text);
     expect_error(found, ErrorCode::BadRecipe, one.message, one.hint);
-    const auto* place = found ? std::get_if<FilePlace>(&found->where()) : nullptr;
+    const auto* place = std::get_if<FilePlace>(&found.where());
     ASSERT_NE(place, nullptr);
     EXPECT_EQ(place->path, "my card.md");
     EXPECT_EQ(place->line, one.line) << one.text;

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <functional>
 
+#include "support/expect_error.h"
 #include "support/faulty_disk.h"
 #include "support/temp_folder_out.h"
 #include "thorns/error.h"
@@ -15,22 +16,6 @@ namespace {
 using test::names_in;
 
 using Names = std::vector<std::string>;
-
-void expect_error(const std::function<void()>& action, ErrorCode code, const std::string& message,
-                  const std::string& path, const std::string& hint) {
-  try {
-    action();
-    ADD_FAILURE() << "no error; expected: " << message;
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), code) << error.message();
-    EXPECT_NE(error.message().find(message), std::string::npos) << error.message();
-    EXPECT_NE(error.hint().find(hint), std::string::npos) << error.hint();
-    if (!path.empty()) {
-      ASSERT_TRUE(std::holds_alternative<FilePlace>(error.where()));
-      EXPECT_EQ(std::get<FilePlace>(error.where()).path, path);
-    }
-  }
-}
 
 TEST(OutputPath, IsNormalised) {
   struct Case {
@@ -56,16 +41,16 @@ TEST(OutputPath, IsNormalised) {
 
 TEST(OutputPath, RefusesWhatNamesNoFolder) {
   for (const char* given : {"", "/", "//", ".", "..", "a/..", "a/./", "../"}) {
-    expect_error([&] { output_path(given); }, ErrorCode::BadUsage, "names no folder", "",
-                 "a name of its own");
+    expect_file_error([&] { output_path(given); }, ErrorCode::BadUsage, "names no folder", "",
+                      "a name of its own");
   }
 }
 
 // The run after next would take it for what an interrupted one left.
 TEST(OutputPath, RefusesTheNamesOfWhatIsRemoved) {
   for (const char* given : {"a/.b.thorns-partial", ".b.thorns-old/"}) {
-    expect_error([&] { output_path(given); }, ErrorCode::BadUsage, "removes by itself", "",
-                 "a name of its own");
+    expect_file_error([&] { output_path(given); }, ErrorCode::BadUsage, "removes by itself", "",
+                      "a name of its own");
   }
 }
 
@@ -75,12 +60,12 @@ TEST(Staging, RefusesATakenTarget) {
   const OutputPath path = output_path(folder / "out");
   refuse_taken(disk, path, false);
   std::filesystem::create_directory(path.target);
-  expect_error([&] { refuse_taken(disk, path, false); }, ErrorCode::Exists, "exists already",
-               path.target, "--force");
+  expect_file_error([&] { refuse_taken(disk, path, false); }, ErrorCode::Exists, "exists already",
+                    path.target, "--force");
   refuse_taken(disk, path, true);  // empty
   test::spill(path.target + "/notes.txt", "mine");
-  expect_error([&] { refuse_taken(disk, path, true); }, ErrorCode::Exists, "is not a model folder",
-               path.target, "move this one away");
+  expect_file_error([&] { refuse_taken(disk, path, true); }, ErrorCode::Exists,
+                    "is not a model folder", path.target, "move this one away");
   for (const char* name : {"thorns.json", "config.json", "x.safetensors"}) {
     test::spill(path.target + "/" + name, "");
     refuse_taken(disk, path, true);
@@ -88,17 +73,17 @@ TEST(Staging, RefusesATakenTarget) {
   }
   std::filesystem::remove_all(path.target);
   test::spill(path.target, "a file");
-  expect_error([&] { refuse_taken(disk, path, true); }, ErrorCode::Exists, "is not a model folder",
-               path.target, "");
+  expect_file_error([&] { refuse_taken(disk, path, true); }, ErrorCode::Exists,
+                    "is not a model folder", path.target, "");
 }
 
 TEST(Staging, RefusesAMissingParent) {
   const test::OutFolder folder;
-  expect_error([&] { refuse_taken(real_disk(), output_path(folder / "no/out"), false); },
-               ErrorCode::NotFound, "does not exist", folder / "no", "make it first");
+  expect_file_error([&] { refuse_taken(real_disk(), output_path(folder / "no/out"), false); },
+                    ErrorCode::NotFound, "does not exist", folder / "no", "make it first");
   test::spill(folder / "file", "");
-  expect_error([&] { refuse_taken(real_disk(), output_path(folder / "file/out"), false); },
-               ErrorCode::NotFound, "is a file", folder / "file", "inside a folder");
+  expect_file_error([&] { refuse_taken(real_disk(), output_path(folder / "file/out"), false); },
+                    ErrorCode::NotFound, "is a file", folder / "file", "inside a folder");
 }
 
 TEST(Staging, VanishesUnlessPublished) {
@@ -116,10 +101,10 @@ TEST(Staging, IsHeldByOneRunAtATime) {
   const OutputPath path = output_path(folder / "out");
   Staging first(real_disk(), path);
   test::spill(first.model_folder() + "/file", "x");
-  expect_error([&] { const Staging second(real_disk(), path); }, ErrorCode::Exists,
-               "another run of thorns", path.target, "wait until it is done");
-  expect_error([&] { refuse_busy(real_disk(), path); }, ErrorCode::Exists, "another run of thorns",
-               path.target, "");
+  expect_file_error([&] { const Staging second(real_disk(), path); }, ErrorCode::Exists,
+                    "another run of thorns", path.target, "wait until it is done");
+  expect_file_error([&] { refuse_busy(real_disk(), path); }, ErrorCode::Exists,
+                    "another run of thorns", path.target, "");
   EXPECT_EQ(test::slurp(first.model_folder() + "/file"), "x");
   const Staging other(real_disk(), output_path(folder / "other"));
 }
@@ -140,9 +125,10 @@ TEST(Staging, DoesNotFollowALinkInItsPlace) {
   const OutputPath path = output_path(folder / "out");
   test::spill(folder / "precious/model/file", "x");
   const auto refused = [&](const std::string& what) {
-    expect_error([&] { const Staging staging(real_disk(), path); }, ErrorCode::Exists,
-                 "which thorns makes itself, is a link", what, "remove it");
-    expect_error([&] { refuse_busy(real_disk(), path); }, ErrorCode::Exists, "is a link", what, "");
+    expect_file_error([&] { const Staging staging(real_disk(), path); }, ErrorCode::Exists,
+                      "which thorns makes itself, is a link", what, "remove it");
+    expect_file_error([&] { refuse_busy(real_disk(), path); }, ErrorCode::Exists, "is a link", what,
+                      "");
   };
   std::filesystem::create_directory_symlink(folder / "precious", path.staging);
   refused(path.staging);
@@ -192,8 +178,8 @@ TEST(Staging, PublishRefusesATargetThatCameMeanwhile) {
     Staging staging(real_disk(), path);
     test::spill(staging.model_folder() + "/file", "new");
     test::spill(path.target + "/config.json", "theirs");
-    expect_error([&] { staging.publish(false); }, ErrorCode::Exists, "exists already", path.target,
-                 "--force");
+    expect_file_error([&] { staging.publish(false); }, ErrorCode::Exists, "exists already",
+                      path.target, "--force");
   }
   EXPECT_EQ(names_in(folder.path()), Names{"out"});
   EXPECT_EQ(test::slurp(path.target + "/config.json"), "theirs");
@@ -215,8 +201,8 @@ TEST(Staging, RecoversAReplacementThatWasKilled) {
   const test::OutFolder folder;
   const OutputPath path = output_path(folder / "out");
   test::spill(path.aside + "/config.json", "old");
-  expect_error([&] { refuse_taken(real_disk(), path, false); }, ErrorCode::Exists, path.aside,
-               path.target, "--force");
+  expect_file_error([&] { refuse_taken(real_disk(), path, false); }, ErrorCode::Exists, path.aside,
+                    path.target, "--force");
   refuse_taken(real_disk(), path, true);
   {
     Staging staging(real_disk(), path);

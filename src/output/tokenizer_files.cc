@@ -15,7 +15,7 @@
 namespace thorns {
 namespace {
 
-constexpr std::size_t kPiece = std::size_t{1} << 20;
+constexpr std::size_t kHashedPiece = std::size_t{1} << 20;
 constexpr std::uint64_t kLargestConfig = std::uint64_t{16} << 20;
 
 }  // namespace
@@ -84,11 +84,11 @@ std::vector<std::string> folders_of(const std::vector<TokenizerFile>& files) {
 void copy_content(Disk& disk, const TokenizerFile& file, OutputFile& to) {
   const auto from = file.from.empty() ? nullptr : disk.open(file.from);
   const std::uint64_t size = from == nullptr ? 0 : from->size();
-  std::vector<std::byte> piece(std::min<std::uint64_t>(kPiece, size));
+  std::vector<std::byte> piece(std::min<std::uint64_t>(kHashedPiece, size));
   std::uint64_t done = 0;
   const auto copy_up_to = [&](std::uint64_t end) {
     for (; done < end; done += piece.size()) {
-      piece.resize(std::min<std::uint64_t>(kPiece, end - done));
+      piece.resize(std::min<std::uint64_t>(kHashedPiece, end - done));
       from->read(done, piece);
       to.append(piece);
     }

@@ -13,6 +13,7 @@
 #include "base/hash.h"
 #include "base/text.h"
 #include "output/safetensors_header.h"
+#include "support/expect_error.h"
 #include "support/faulty_disk.h"
 #include "support/output_plan.h"
 #include "support/temp_folder_out.h"
@@ -60,22 +61,6 @@ std::string expected_shard(const Plan& plan, const Shard& shard) {
     }
   }
   return bytes;
-}
-
-void expect_error(const std::function<void()>& action, ErrorCode code, const std::string& message,
-                  const std::string& path, const std::string& hint) {
-  try {
-    action();
-    ADD_FAILURE() << "no error; expected: " << message;
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), code) << error.message();
-    EXPECT_NE(error.message().find(message), std::string::npos) << error.message();
-    EXPECT_NE(error.hint().find(hint), std::string::npos) << error.hint();
-    if (!path.empty()) {
-      ASSERT_TRUE(std::holds_alternative<FilePlace>(error.where()));
-      EXPECT_EQ(std::get<FilePlace>(error.where()).path, path);
-    }
-  }
 }
 
 // What a finished folder says of itself is so.
@@ -207,18 +192,18 @@ TEST(CheckpointWriter, RefusesAnExistingTargetBeforeItWritesAnything) {
   const Plan plan = test::small_plan(folder.path());
   test::spill(folder / "out/config.json", "old");
   for (const char* name : {"out", "out/", "out//"}) {
-    expect_error(
+    expect_file_error(
         [&] {
           run(real_disk(), plan, {folder / name, false});
         },
         ErrorCode::Exists, "exists already", folder / "out", "--force");
-    expect_error(
+    expect_file_error(
         [&] {
           check_output(real_disk(), plan, {folder / name, false});
         },
         ErrorCode::Exists, "exists already", folder / "out", "--force");
   }
-  expect_error(
+  expect_file_error(
       [&] {
         check_output(real_disk(), plan, {"..", false});
       },
@@ -248,12 +233,12 @@ TEST(CheckpointWriter, AnUnpublishedWriterLeavesNothing) {
   {
     const auto writer = CheckpointWriter::create(real_disk(), plan, {folder / "out", true});
     test::feed(*writer, plan);
-    expect_error(
+    expect_file_error(
         [&] {
           run(real_disk(), plan, {folder / "out", true});
         },
         ErrorCode::Exists, "another run of thorns", folder / "out", "wait");
-    expect_error(
+    expect_file_error(
         [&] {
           check_output(real_disk(), plan, {folder / "out", true});
         },
@@ -473,11 +458,12 @@ TEST(CheckpointWriter, HoldsTheEngineToTheOrder) {
   const Plan plan = test::small_plan(folder.path());
   const auto writer = CheckpointWriter::create(real_disk(), plan, {folder / "out", false});
   const std::vector<std::byte> nine(9);
-  expect_error([&] { writer->write(1, nine); }, ErrorCode::Internal, "tensor 1", "", "");
-  expect_error([&] { writer->write(0, nine); }, ErrorCode::Internal, "more bytes", "", "");
-  expect_error([&] { writer->finished(0, {}); }, ErrorCode::Internal, "0 bytes were written", "",
-               "");
-  expect_error([&] { writer->publish(); }, ErrorCode::Internal, "after 0 of 4 tensors", "", "");
+  expect_file_error([&] { writer->write(1, nine); }, ErrorCode::Internal, "tensor 1", "", "");
+  expect_file_error([&] { writer->write(0, nine); }, ErrorCode::Internal, "more bytes", "", "");
+  expect_file_error([&] { writer->finished(0, {}); }, ErrorCode::Internal, "0 bytes were written",
+                    "", "");
+  expect_file_error([&] { writer->publish(); }, ErrorCode::Internal, "after 0 of 4 tensors", "",
+                    "");
 }
 
 TEST(CheckpointWriter, RefusesALayoutThatDoesNotFit) {
@@ -491,7 +477,7 @@ TEST(CheckpointWriter, RefusesALayoutThatDoesNotFit) {
                                        {{"a", 0, 3, 28}, {"b", 2, 2, 24}}}) {
     Plan plan = test::small_plan(folder.path());
     plan.shards = shards;
-    expect_error(
+    expect_file_error(
         [&] {
           run(real_disk(), plan, {folder / "out", false});
         },
@@ -510,12 +496,12 @@ TEST(CheckpointWriter, FullDisk) {
   disk.set_free_space(needed - 1);
   const std::string message = "the output needs " + human_bytes(needed) + ", but only " +
                               human_bytes(needed - 1) + " are free in `" + folder.path() + "`";
-  expect_error(
+  expect_file_error(
       [&] {
         check_output(disk, plan, {folder / "out", false});
       },
       ErrorCode::NoSpace, message, folder.path(), "another disk");
-  expect_error(
+  expect_file_error(
       [&] {
         run(disk, plan, {folder / "out", false});
       },

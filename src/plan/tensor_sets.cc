@@ -15,7 +15,7 @@
 namespace thorns {
 namespace {
 
-constexpr std::size_t kMostNamed = 4;  // tensors spelled out in a line
+constexpr std::size_t kMostTensorsNamed = 4;  // tensors spelled out in a line
 
 // Modules that some models have inside their body and that the body works without. Outside of it
 // every module is of this kind.
@@ -303,7 +303,7 @@ class Settler {
     if (names.empty()) return;
     warnings.push_back(fmt::format("`{}` lacks {} tensor{} {} ({})", recipe_.leaves[leaf].name,
                                    names.size(), names.size() == 1 ? "" : "s", what,
-                                   list_text(names, kMostNamed)));
+                                   list_text(names, kMostTensorsNamed)));
   }
 
   // Those of the refused tensors that `one` has and `other` lacks.
@@ -332,7 +332,7 @@ class Settler {
     const auto only = [&](const std::string& name, const std::vector<std::string>& tensors) {
       if (tensors.empty()) return;
       message += fmt::format("; only `{}` has {}: {}", name, tensors.size(),
-                             list_text(tensors, kMostNamed));
+                             list_text(tensors, kMostTensorsNamed));
     };
     only(first, missing);
     only(second, extra);

@@ -15,7 +15,7 @@
 namespace thorns {
 namespace {
 
-constexpr std::size_t kMostNamed = 5;  // tokens spelled out in a warning
+constexpr std::size_t kMostTokensNamed = 5;  // tokens spelled out in a warning
 // Models with fewer tokens in common than this hardly had one vocabulary before.
 constexpr double kHardlyAny = 0.5;
 
@@ -234,10 +234,10 @@ class Aligner {
       std::size_t count = 0;
       for (const Vocabulary::NewToken& added : vocabulary_.added) {
         if (added.leaf != i) continue;
-        if (++count <= kMostNamed) names.push_back(quoted_token(added.token.text));
+        if (++count <= kMostTokensNamed) names.push_back(quoted_token(added.token.text));
       }
       if (count == 0) continue;
-      if (count > kMostNamed) names.emplace_back("...");
+      if (count > kMostTokensNamed) names.emplace_back("...");
       text += fmt::format(" {} of `{}` ({}),", count, name_of(i), fmt::join(names, " "));
     }
     if (text.back() == ',') text.pop_back();

@@ -29,9 +29,9 @@ std::vector<std::string> parameters_of(const CombinationRule& rule) {
   return names;
 }
 
-class OptionBinder {
+class CombinationBinder {
  public:
-  OptionBinder(const FoldExpression& fold, const FailAt& fail) : fold_(fold), fail_(fail) {}
+  CombinationBinder(const FoldExpression& fold, const FailAt& fail) : fold_(fold), fail_(fail) {}
 
   Combination bind() {
     Combination how;
@@ -132,7 +132,7 @@ class OptionBinder {
 }  // namespace
 
 Combination bind_combination_options(const FoldExpression& fold, const FailAt& fail) {
-  return OptionBinder(fold, fail).bind();
+  return CombinationBinder(fold, fail).bind();
 }
 
 }  // namespace thorns

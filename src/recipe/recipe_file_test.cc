@@ -119,8 +119,7 @@ TEST(RecipeFile, ErrorsNameLineAndColumn) {
     SCOPED_TRACE(c.text);
     const auto error = error_of([&] { read_recipe_file(c.text, "r.yaml"); });
     expect_error(error, ErrorCode::BadRecipe, c.message, c.hint);
-    if (!error) continue;
-    const auto& place = std::get<FilePlace>(error->where());
+    const auto& place = std::get<FilePlace>(error.where());
     EXPECT_EQ(place.path, "r.yaml");
     if (c.line == 0) continue;
     EXPECT_EQ(place.line, c.line);

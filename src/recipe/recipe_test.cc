@@ -35,14 +35,14 @@ class RecipeTest : public ::testing::Test {
     if (!bound.problems.empty()) throw Error(bound.problems.front());
     return bound;
   }
-  std::optional<Error> refused(const std::string& recipe) {
+  Error refused(const std::string& recipe) {
     return error_of([&] { bind(recipe); });
   }
   Recipe bind_text(const std::string& yaml) {
     disk_.add_file("recipe.yaml", yaml);
     return bind("recipe.yaml");
   }
-  std::optional<Error> refused_text(const std::string& yaml) {
+  Error refused_text(const std::string& yaml) {
     return error_of([&] { bind_text(yaml); });
   }
 
@@ -294,9 +294,7 @@ TEST_F(RecipeTest, ErrorsStandUnderWhatIsWrong) {
     SCOPED_TRACE(c.key);
     const auto error = refused(c.key);
     expect_error(error, c.code, c.message, c.hint);
-    if (error) {
-      EXPECT_EQ(marked(*error), c.marked);
-    }
+    EXPECT_EQ(marked(error), c.marked);
   }
 }
 
@@ -374,7 +372,7 @@ TEST_F(RecipeTest, TwoCandidatesAtOneLevelAreAnError) {
   const auto error = refused("{A+x y}");
   expect_error(error, ErrorCode::BadRecipe, "model `x y` could be any of: models/x-y, models/x_y",
                "--model \"x y=models/x-y\"");
-  EXPECT_EQ(marked(*error), "x y");
+  EXPECT_EQ(marked(error), "x y");
   disk_.add_model("more/A");
   bindings_.paths.emplace_back("more");
   expect_error(refused("A"), ErrorCode::BadRecipe, "could be any of: models/A, more/A");
@@ -467,7 +465,7 @@ TEST_F(RecipeTest, PathsOfARecipeFileAreRelativeToIt) {
   disk_.add_file("project/t.yaml", "name: t\nmodels:\n  M: ./gone\nkey: M\n");
   const auto error = refused("project/t.yaml");
   expect_error(error, ErrorCode::NotFound, "model `M` is bound to `./gone`", "project/./gone");
-  const auto& place = std::get<FilePlace>(error->where());
+  const auto& place = std::get<FilePlace>(error.where());
   EXPECT_EQ(place.path, "project/t.yaml");
   EXPECT_EQ(place.line, 3U);
   EXPECT_EQ(place.column, 6U);
@@ -505,7 +503,7 @@ TEST_F(RecipeTest, LetErrorsSayWhere) {
   const auto self = refused_text("let:\n  P: \"{P+A}\"\nkey: P\n");
   expect_error(self, ErrorCode::BadRecipe,
                "`P` is defined by itself in `P` of `let` (recipe.yaml:2)", "another one");
-  EXPECT_EQ(marked(*self), "P");
+  EXPECT_EQ(marked(self), "P");
   expect_error(refused_text("let:\n  P: \"{Q+A}\"\n  Q: \"{A+B}\"\nkey: P\n"), ErrorCode::BadRecipe,
                "`Q` is used before it is defined", "move `Q` above `P`");
   expect_error(refused_text("let:\n  P: \"{Q+A}\"\n  Q: \"{R+B}\"\n  R: \"(P)\"\nkey: A\n"),
@@ -560,7 +558,7 @@ TEST_F(RecipeTest, TheTokenizerIsALeaf) {
   EXPECT_EQ(bind_text("key: \"{A+X}\"\ntokenizer: X\n").settings.tokenizer, "A");
   const auto error = refused_text("key: \"{A+Platypus}\"\ntokenizer: Platupus\n");
   expect_error(error, ErrorCode::BadRecipe, "`Platupus` is not part of the key", "`Platypus`");
-  EXPECT_EQ(std::get<FilePlace>(error->where()).line, 2U);
+  EXPECT_EQ(std::get<FilePlace>(error.where()).line, 2U);
   expect_error(refused_text("key: \"{A+B}\"\ntokenizer: Chronos\n"), ErrorCode::BadRecipe,
                "not part of the key", "models of the key: A, B");
 }

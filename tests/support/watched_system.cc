@@ -297,6 +297,8 @@ off_t __wrap_lseek(int file, off_t offset, int whence) {
   return call("lseek", file, off_t{-1}, [&] { return __real_lseek(file, offset, whence); });
 }
 void* __wrap_mmap(void* at, size_t bytes, int protection, int flags, int file, off_t offset) {
+  // Only a handler of signals maps at a place of its own choice, and it must not wait or allocate.
+  if ((flags & MAP_FIXED) != 0) return __real_mmap(at, bytes, protection, flags, file, offset);
   const std::string path = file < 0 ? std::string() : state().path_of(file);
   const auto fault =
       state().note({"mmap", path, 0, false, static_cast<std::uint64_t>(offset), bytes});
