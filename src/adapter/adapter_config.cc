@@ -17,15 +17,14 @@ constexpr const char* kActsOnActivations =
     "it acts on activations or virtual tokens, not on weights, so it cannot be folded";
 constexpr const char* kNeedsTheBase =
     "it needs a decomposition of its base that the adapter does not hold";
-constexpr const char* kMixesRows =
-    "it makes each output of several outputs of its base, and rows of a weight are not mixed";
+constexpr const char* kMixesRows = "it makes each output of all outputs of its base";
 
 // peft_type values with a reason of their own.
 struct TypeReason {
   std::string_view type;
   const char* reason;
 };
-constexpr std::array<TypeReason, 18> kTypeReasons = {{
+constexpr std::array<TypeReason, 17> kTypeReasons = {{
     {"XLORA",
      "its gates depend on the input, so no fixed weight exists; its member LoRAs can be folded"},
     {"POLY", "its routing depends on the task, so no fixed weight exists"},
@@ -41,7 +40,6 @@ constexpr std::array<TypeReason, 18> kTypeReasons = {{
     {"FROD", kNeedsTheBase},
     {"ADAMSS", kNeedsTheBase},
     {"PSOFT", kNeedsTheBase},
-    {"ROAD", kMixesRows},
     {"DEFT", kMixesRows},
     {"GLORA", "its biases depend on the weights of its base"},
     {"PEANUT", "its update is no linear function of its base"},

@@ -311,7 +311,7 @@ TEST(Adapter, ConfigsThatAreNoPlainLoraAreRefusedByName) {
       {R"({"peft_type":"ADALORA","init_r":0})", kBad, "`init_r` in"},
       {R"({"peft_type":"WAVEFT"})", kNo,
        "of type WAVEFT, which is not folded; folded are AdaLoRA, "},
-      {R"({"peft_type":"ROAD"})", kNo, "rows of a weight are not mixed"},
+      {R"({"peft_type":"DEFT"})", kNo, "each output of all outputs of its base"},
       {R"({"peft_type":"SOMETHING_NEW"})", kNo, "of type SOMETHING_NEW, which is not folded"},
       {R"({"peft_type":"PROMPT_TUNING"})", kNo, "PROMPT_TUNING: it acts on activations"},
       {R"({"peft_type":"OSF"})", kNo, "needs a decomposition of its base"},

@@ -24,7 +24,7 @@
 namespace thorns {
 namespace {
 
-struct Stored {
+struct StoredBlocks {
   std::size_t blocks = 0;
   std::optional<std::size_t> rescale;
   bool butterfly = false;
@@ -85,7 +85,7 @@ std::size_t place_of(std::size_t row, std::size_t factor, std::size_t size) {
 
 class OutputRotations final : public MapChange {
  public:
-  explicit OutputRotations(Stored stored) : stored_(stored) {}
+  explicit OutputRotations(StoredBlocks stored) : stored_(stored) {}
 
   bool fits(const BaseTensor& base) const override {
     return base.shape.size() > 1 && !base.transposed && base.rows() == stored_.rows();
@@ -151,13 +151,13 @@ class OutputRotations final : public MapChange {
     return order;
   }
 
-  Stored stored_;
+  StoredBlocks stored_;
 };
 
 }  // namespace
 
 void fold_lycoris_oft(FamilyModule& module) {
-  Stored stored;
+  StoredBlocks stored;
   stored.blocks = module.need("oft_blocks");
   const std::vector<std::uint64_t>& shape = module.shape(stored.blocks);
   const std::size_t dims = shape.size();
