@@ -82,6 +82,7 @@ class Opener {
     NamedTensors own;                             // of the family
     std::string known_as;                         // to the patterns for own
     std::map<std::string, std::size_t> replaced;  // by parameter
+    bool weight_below = false;                    // replaced's weight is what own lies on
   };
 
   const AdapterFamily& family() const { return *config_.family; }
@@ -152,7 +153,9 @@ class Opener {
         return;
       }
       case AdapterKey::Role::Tensor: {
-        const auto [slot, added] = modules_[key.module].replaced.try_emplace(key.parameter, index);
+        Module& module = modules_[key.module];
+        module.weight_below |= key.wrapped && key.parameter == "weight";
+        const auto [slot, added] = module.replaced.try_emplace(key.parameter, index);
         // PEFT saves the biases of modules_to_save twice where it saves all biases.
         if (!added && !opening_.source->same_elements(slot->second, index)) {
           refuse_twice(slot->second, index);
@@ -174,6 +177,7 @@ class Opener {
         opening_.check_floating(index);
         Update update{UpdateKind::Replace, name, parameter, 1.0, 0, index, 0};
         update.saved_module = is_saved(name);
+        update.below = module.weight_below && parameter == "weight" && !update.saved_module;
         opening_.updates.push_back(std::move(update));
       }
       if (module.own.empty()) continue;

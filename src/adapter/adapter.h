@@ -47,6 +47,9 @@ struct Update {
   // Replace, of modules_to_save: a module of its own, which shares nothing with an output head that
   // the model ties to it.
   bool saved_module = false;
+  // Replace, of a weight that the adapter changes as well: what it lies on, which PEFT keeps with
+  // it for embeddings and heads. What other adapters change of that weight stays.
+  bool below = false;
   // Done instead where the model stores the parameter's parts and not itself: the matrices of
   // single experts.
   std::vector<Update> parts = {};

@@ -187,7 +187,7 @@ AdapterKey parse_adapter_key(const std::string& name) {
       parts.erase(rest);
     }
   }
-  std::erase(parts, "base_layer");
+  key.wrapped = std::erase(parts, "base_layer") > 0;
   if (parts.empty() || parts.back().empty()) return foreign("a tensor without a name");
   key.parameter = parts.back();
   key.module = join(parts.begin(), std::prev(parts.end()));

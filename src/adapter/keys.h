@@ -27,6 +27,7 @@ struct AdapterKey {
   std::string known_as;
   std::string tensor;     // Family: by the name that AdapterFamily gives it, "lora_A"
   std::string parameter;  // Tensor: "weight", "bias", ...
+  bool wrapped = false;   // Tensor: of a layer that is adapted itself, `base_layer`
   std::string infix;      // the adapter's own name, where the key carries it: "default"
   std::string foreign;    // Foreign: what it is, "C3A"
 };

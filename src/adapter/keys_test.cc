@@ -103,6 +103,13 @@ TEST(AdapterKeys, EverySpellingIsRead) {
   }
 }
 
+TEST(AdapterKeys, WhatAnAdapterLiesOnIsTold) {
+  EXPECT_TRUE(parse_adapter_key("base_model.model.lm_head.base_layer.weight").wrapped);
+  EXPECT_FALSE(parse_adapter_key("base_model.model.lm_head.weight").wrapped);
+  EXPECT_EQ(parse_adapter_key("m.mha.base_layer.out_proj.lora_B.weight").known_as, "m.mha");
+  EXPECT_EQ(parse_adapter_key("m.experts.base_layer.lora_B.weight").known_as, "m.experts");
+}
+
 TEST(AdapterKeys, OtherTypesAreRecognised) {
   const std::pair<const char*, const char*> cases[] = {
       {"m.e.lora_embedding_B.bias", "an unknown kind of LoRA"},

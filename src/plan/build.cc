@@ -187,11 +187,22 @@ class Builder {
     });
     std::size_t current = base;
     for (const ResolvedUpdate* resolved : all) {
-      current = add_update(current, index, additive ? fold.weight() : 1.0, *resolved);
+      const std::size_t before = current;
+      current = add_update(before, index, additive ? fold.weight() : 1.0, *resolved);
+      if (resolved->update->kind != UpdateKind::Replace) grounds_[current] = ground_of(before);
     }
     const double weight = fold.weight();
     if (additive || weight == 1.0) return current;
-    return push(SumNode{{{false, base, 1.0 - weight}, {false, current, weight}}, index});
+    const std::size_t part =
+        push(SumNode{{{false, base, 1.0 - weight}, {false, current, weight}}, index});
+    if (ground_of(base) == ground_of(current)) grounds_[part] = ground_of(base);
+    return part;
+  }
+
+  // What the folds that made a node started from; the node itself where no fold did.
+  std::size_t ground_of(std::size_t node) const {
+    const auto found = grounds_.find(node);
+    return found == grounds_.end() ? node : found->second;
   }
 
   // What is folded into the embedding that is the head at hand in all models below changes both.
@@ -259,8 +270,17 @@ class Builder {
         check_tokens(index, operand);
         place(operand, rows);
         const std::size_t vector = add_operand(operand);
-        if (weight == 1.0) return push(SumNode{{{true, vector, 1.0}}, index});
-        return push(SumNode{{{false, base, 1.0 - weight}, {true, vector, weight}}, index});
+        const std::size_t ground =
+            update.below && as_long(ground_of(base), vector) ? ground_of(base) : base;
+        SumNode node{{{true, vector, weight}}, index};
+        if (weight != 1.0) node.terms.push_back({false, ground, 1.0 - weight});
+        const std::size_t made = push(std::move(node));
+        if (ground == base) return made;
+        // What other folds changed stays.
+        const std::size_t all =
+            push(SumNode{{{false, base, 1.0}, {false, made, 1.0}, {false, ground, -1.0}}, index});
+        grounds_[all] = made;
+        return all;
       }
       case UpdateKind::Map:
         operand.update = &update;
@@ -269,6 +289,13 @@ class Builder {
         break;
     }
     return add_norm(index, base, operand, update);
+  }
+
+  bool as_long(std::size_t node, std::size_t operand) const {
+    const auto below = operands_below(node);
+    return std::all_of(below.begin(), below.end(), [&](std::size_t one) {
+      return program_.operands[one].elements == program_.operands[operand].elements;
+    });
   }
 
   // Going a part of the way needs the same rows at both ends.
@@ -619,6 +646,7 @@ class Builder {
   const Recipe& recipe_;
   const LayerStack& stack_;
   Program program_;
+  std::map<std::size_t, std::size_t> grounds_;  // by node that a fold made (ground_of)
   std::vector<std::string> lost_;
   std::map<std::size_t, std::optional<std::size_t>> made_;  // recipe node -> program node
 };

@@ -272,6 +272,42 @@ TEST(Plan, WhatALaterReplacementUndoesIsSaid) {
   EXPECT_TRUE(plan("A[L][K]").empty());
 }
 
+// Each of two adapters of a head holds what it lies on, as PEFT writes them.
+TEST(Plan, WhatAnAdapterLiesOnIsExchangedBelowTheOthers) {
+  const auto on_a_head = [](const std::string& name) {
+    Update below;
+    below.kind = UpdateKind::Replace;
+    below.below = true;
+    below.first = 2;
+    below.module = "lm_head";
+    below.parameter = "weight";
+    Update product;
+    product.kind = UpdateKind::LowRank;
+    product.module = "lm_head";
+    product.parameter = "weight";
+    product.rank = 2;
+    product.first = 0;
+    product.second = 1;
+    return std::make_unique<MemoryAdapter>(
+        name, std::vector<Update>{below, product},
+        std::vector<MemoryTensor>{tensor("below", Dtype::F16, {8, 4}, normal_values(32, 9)),
+                                  tensor("A", Dtype::F32, {2, 4}, normal_values(8, 5)),
+                                  tensor("B", Dtype::F32, {8, 2}, normal_values(16, 6))});
+  };
+  for (const char* key : {"A[K][L]", "A[K+L]"}) {
+    std::vector<std::unique_ptr<Adapter>> adapters;
+    adapters.push_back(on_a_head("K"));
+    adapters.push_back(on_a_head("L"));
+    const Planned planned(key, {{model(8, 1, true), Json()}}, {}, std::move(adapters));
+    ASSERT_EQ(planned.problem(), "");
+    EXPECT_TRUE(planned.result.plan.warnings.empty()) << planned.result.plan.warnings[0];
+    const Program& head = *planned.program("lm_head.weight");
+    std::size_t products = 0;
+    for (const Operand& operand : head.operands) products += operand.is_stored() ? 0U : 1U;
+    EXPECT_EQ(products, 2U) << key;
+  }
+}
+
 TEST(Plan, AReplacedEmbeddingOfATiedModelIsItsHeadEverywhere) {
   const Json tied = config("llama", true);
   const auto embedding =
