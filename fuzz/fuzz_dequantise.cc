@@ -3,10 +3,8 @@
 // the tensor's bytes (bitsandbytes keeps JSON in one). What decodes reads the same whole, in pieces
 // and in place; what does not is refused.
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <memory>
 #include <sstream>
 #include <string>
@@ -15,11 +13,13 @@
 #include "checkpoint/checkpoint.h"
 #include "support/byte_disk.h"
 #include "support/fuzz_parts.h"
+#include "support/fuzz_tensors.h"
 #include "support/safetensors_builder.h"
 #include "thorns/error.h"
 
 namespace {
 
+using thorns::fuzz::check_in_place;
 using thorns::fuzz::require;
 
 constexpr std::uint64_t kMostStored = 4096;      // of one stored tensor
@@ -69,30 +69,6 @@ std::string listed_weights(const std::string& list) {
   }
   return thorns::test::raw_safetensors(header.dump(-1, ' ', false, Json::error_handler_t::replace),
                                        data);
-}
-
-bool same_float(float a, float b) {
-  return (std::isnan(a) && std::isnan(b)) || std::memcmp(&a, &b, sizeof a) == 0;
-}
-
-// What was read of the tensor's first elements, against the same in place.
-void check_in_place(const thorns::TensorSource& source, std::size_t tensor, std::size_t count,
-                    std::span<const std::byte> read) {
-  if (const auto part = source.map(tensor, 0, count)) {
-    require(std::equal(read.begin(), read.end(), part->bytes().begin(), part->bytes().end()));
-    part->require_intact();
-  }
-  const auto codes = source.map_codes(tensor, 0, count);
-  if (codes == nullptr) return;
-  const std::size_t first = count / 3;
-  std::vector<float> decoded(count - first);
-  codes->decode(first, decoded.size(), decoded.data());
-  codes->require_intact();
-  for (std::size_t i = 0; i < decoded.size(); ++i) {
-    float value = 0;
-    std::memcpy(&value, read.data() + (first + i) * sizeof value, sizeof value);
-    require(same_float(decoded[i], value));
-  }
 }
 
 void check_decoded(const thorns::TensorSource& source, std::size_t tensor) {

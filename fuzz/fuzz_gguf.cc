@@ -11,16 +11,17 @@
 #include "checkpoint/gguf.h"
 #include "checkpoint/gguf_header.h"
 #include "checkpoint/self_described.h"
+#include "support/byte_disk.h"
 #include "support/fuzz_parts.h"
-#include "support/memory_disk.h"
+#include "support/fuzz_tensors.h"
 #include "support/mutate.h"
 #include "support/safetensors_builder.h"
 #include "thorns/error.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using thorns::fuzz::require;
-  thorns::MemoryDisk disk;
-  disk.add_file("fuzz.gguf", std::string(reinterpret_cast<const char*>(data), size));
+  thorns::test::ByteDisk disk;
+  disk.files["fuzz.gguf"].assign(reinterpret_cast<const char*>(data), size);
   try {
     std::uint64_t end = 0;
     for (const auto& tensor : read_gguf_header(*disk.open("fuzz.gguf")).tensors) {
@@ -31,9 +32,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const auto model = thorns::open_gguf(disk, "fuzz.gguf", "fuzz.gguf", {});
     require(model->config().is_object() && model->files().size() == 1);
     for (std::size_t i = 0; i < model->tensors().size(); ++i) {
+      const std::uint64_t elements = model->tensors()[i].elements;
       std::vector<std::byte> bytes(static_cast<std::size_t>(model->tensors()[i].bytes()));
-      model->will_need(i, 0, model->tensors()[i].elements);
+      model->will_need(i, 0, elements);
       model->read(i, 0, bytes);
+      if (!bytes.empty()) {
+        thorns::fuzz::check_in_place(*model, i, static_cast<std::size_t>(elements), bytes);
+      }
       require(!model->file_of(i).empty());
     }
     for (const auto& file : thorns::self_described(*model)->made_tokenizer())
