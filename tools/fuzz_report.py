@@ -40,12 +40,13 @@ READERS = {
     "dequantise": "checkpoint/bitsandbytes checkpoint/block_grid checkpoint/compressed_tensors "
     "checkpoint/decoding checkpoint/dequantise checkpoint/fp8 checkpoint/gptq checkpoint/mxfp4 "
     "checkpoint/scaled_bytes checkpoint/tensor_reader",
-    "adapter": "adapter/adapter adapter/adalora adapter/boft adapter/contents adapter/dora "
-    "adapter/experts adapter/factors adapter/family adapter/foreign adapter/fourierft "
-    "adapter/hira adapter/hra adapter/ia3 adapter/kohya adapter/ln_tuning "
-    "adapter/loha adapter/lokr adapter/lora adapter/lycoris adapter/miss adapter/mlx "
-    "adapter/oft adapter/product adapter/randlora adapter/recut adapter/resolve "
-    "adapter/shira adapter/trainable_tokens adapter/vblora adapter/vera",
+    "adapter": "adapter/adapter adapter/adalora adapter/beft adapter/boft adapter/c3a adapter/contents "
+    "adapter/delora adapter/dora adapter/experts adapter/factors adapter/family adapter/foreign "
+    "adapter/fourierft adapter/gralora adapter/hira adapter/hra adapter/ia3 adapter/kohya "
+    "adapter/ln_tuning adapter/loha adapter/lokr adapter/lora adapter/lycoris adapter/lycoris_oft "
+    "adapter/miss adapter/mlx adapter/oft adapter/pieces adapter/product adapter/randlora "
+    "adapter/recut adapter/resolve adapter/road adapter/rotation adapter/shira "
+    "adapter/trainable_tokens adapter/tucker adapter/vblora adapter/vera",
     "gguf_adapter": "adapter/gguf_lora",
     "adapter_config": "adapter/adapter_config adapter/config_fields adapter/patterns",
     "index": "checkpoint/index",

@@ -223,12 +223,16 @@ void settle_head(Workshop& workshop, std::size_t fold, const LeafView& view) {
   }
 }
 
-// Says that what an adapter does to the embedding of one side is done to that of both.
+// Says that what an adapter does to the embedding of one side is done to that of both; refuses to
+// give both what it saved for one.
 void warn_of_shared(Plan& plan, const FoldNode& fold, const Adapter& adapter,
                     const std::vector<TensorInfo>& tensors) {
   std::set<std::string> modules;
+  bool saved = false;
   for (const Update& update : adapter.updates()) {
-    if (!shared_embedding(update.module).empty()) modules.insert(update.module);
+    if (shared_embedding(update.module).empty()) continue;
+    modules.insert(update.module);
+    saved = saved || update.saved_module;
   }
   const auto has = [&](std::string_view part) {
     return std::any_of(tensors.begin(), tensors.end(), [&](const TensorInfo& tensor) {
@@ -238,6 +242,15 @@ void warn_of_shared(Plan& plan, const FoldNode& fold, const Adapter& adapter,
   if (modules.size() != 1 || !has("shared.weight") || has(".embed_tokens.weight") ||
       !has("encoder.") || !has("decoder.")) {
     return;
+  }
+  if (saved) {
+    throw Error(ErrorCode::Unsupported,
+                fmt::format("`{}` has an embedding for `{}` alone, and that of the model is one "
+                            "tensor for encoder and decoder",
+                            folded_name(plan.recipe, fold), *modules.begin()),
+                FilePlace{adapter.path()},
+                fmt::format("leave it out with --key-map, in a file with the line  {}: ~",
+                            *modules.begin()));
   }
   plan.warnings.push_back(fmt::format(
       "what `{}` changes in `{}` is changed for encoder and decoder, whose embedding is "

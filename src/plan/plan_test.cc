@@ -405,6 +405,22 @@ TEST(Plan, AChangeOfOneSidesEmbeddingIsSaidToBeOneOfBoth) {
             std::string::npos);
 }
 
+TEST(Plan, AnEmbeddingSavedForOneSideIsNotGivenToBoth) {
+  const MemoryTensor saved = tensor("embedding", Dtype::F16, {8, 4}, normal_values(32, 5));
+  std::vector<std::unique_ptr<Adapter>> adapters;
+  adapters.push_back(replacing("L", "encoder.embed_tokens", saved, true));
+  const Planned planned(
+      "A[L]",
+      {{{tensor("shared.weight", Dtype::F16, {8, 4}, normal_values(32, 1)),
+         tensor("encoder.block.0.q.weight", Dtype::F16, {4, 4}, normal_values(16, 2)),
+         tensor("decoder.block.0.q.weight", Dtype::F16, {4, 4}, normal_values(16, 3))},
+        config("t5", true)}},
+      {}, std::move(adapters));
+  EXPECT_NE(planned.problem().find("an embedding for `encoder.embed_tokens` alone"),
+            std::string::npos)
+      << planned.problem();
+}
+
 TEST(Plan, AHeadOfATiedModelThatAnAdapterChangesByItselfChangesByNothingElse) {
   Update embedding;
   embedding.kind = UpdateKind::Add;
