@@ -4,6 +4,7 @@
 #include <array>
 #include <cctype>
 
+#include "output/card_license.h"
 #include "thorns/error.h"
 
 namespace thorns {
