@@ -114,15 +114,14 @@ class Opener {
     }
     if (!foreign.empty()) {
       const auto& [kind, names] = *foreign.begin();
-      opening_.refuse(
-          ErrorCode::Unsupported,
-          fmt::format("holds {}, which cannot be folded: {}", kind, list_text(names, kMostNamed)),
-          names.front());
+      opening_.refuse(ErrorCode::Unsupported,
+                      fmt::format("holds {}, which cannot be folded: {}", kind, list_text(names)),
+                      names.front());
     }
     if (infixes.size() > 1) {
       opening_.refuse(ErrorCode::Unsupported,
                       fmt::format("holds several adapters in one file: {}",
-                                  list_text({infixes.begin(), infixes.end()}, kMostNamed)),
+                                  list_text({infixes.begin(), infixes.end()})),
                       {}, "save the one that is meant alone");
     }
     if (copies_ > 0) {
@@ -191,7 +190,7 @@ class Opener {
     warn(
         fmt::format("the rank of {} modules is not the one its configuration gives; the tensors' "
                     "own rank is used: {}",
-                    ranks.size(), list_text(ranks, kMostNamed)));
+                    ranks.size(), list_text(ranks)));
   }
 
   // PEFT compares the ends of names, dot or no dot.
@@ -238,7 +237,7 @@ class Opener {
     }
     if (!unused.empty()) {
       warn(fmt::format("keys of rank_pattern or alpha_pattern that decide for no module: {}",
-                       list_text(unused, kMostNamed)));
+                       list_text(unused)));
     }
   }
 

@@ -71,10 +71,9 @@ Located locate_in_folder(Disk& disk, const std::string& path) {
     if (is_file(disk, join_path(join_path(path, name), kConfigFile))) inner.push_back(name);
   }
   if (inner.size() > 1) {
-    throw Error(
-        ErrorCode::Mismatch,
-        fmt::format("`{}` holds {} adapters: {}", path, inner.size(), list_text(inner, kMostNamed)),
-        FilePlace{path}, "name the one that is meant");
+    throw Error(ErrorCode::Mismatch,
+                fmt::format("`{}` holds {} adapters: {}", path, inner.size(), list_text(inner)),
+                FilePlace{path}, "name the one that is meant");
   }
   if (inner.empty()) {
     throw Error(ErrorCode::NotFound, fmt::format("there is no {} in `{}`", kConfigFile, path),

@@ -218,7 +218,7 @@ void FamilyModule::check_all_used() const {
   if (left.empty()) return;
   adapter_.refuse(ErrorCode::Corrupt,
                   fmt::format("holds tensors that have no part in the update of `{}`: {}", name_,
-                              list_text(left, kMostNamed)),
+                              list_text(left)),
                   left.front(), "the file and its adapter_config.json do not belong together");
 }
 

@@ -659,7 +659,7 @@ class Resolver {
     }
     throw Error(ErrorCode::Mismatch,
                 fmt::format("the adapter `{}` fits the model in {} ways: {}", adapter_.path(),
-                            working.size(), list_text(ways, kMostNamed)),
+                            working.size(), list_text(ways)),
                 TensorPlace{working.front().resolved.front().tensor, std::nullopt, adapter_.path()},
                 "say which is meant with --key-map, in a file with a line such as  " +
                     map_line(working.front().resolved.front()));

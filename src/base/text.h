@@ -24,10 +24,8 @@ std::optional<std::string> nearest(std::string_view word, std::span<const std::s
 std::string shape_text(std::span<const std::uint64_t> shape);
 // Whether `text` is UTF-8: no byte out of place, nothing overlong, no surrogates.
 bool is_utf8(std::string_view text);
-// As many names as most messages spell out.
-inline constexpr std::size_t kMostNamed = 12;
 // "a, b and 7 more": at most `most` items spelled out.
-std::string list_text(const std::vector<std::string>& items, std::size_t most = 8);
+std::string list_text(const std::vector<std::string>& items, std::size_t most = 12);
 
 // Order in which people count: layers.2 before layers.10. A strict weak ordering.
 bool natural_less(std::string_view a, std::string_view b);

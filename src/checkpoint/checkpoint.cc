@@ -125,11 +125,10 @@ std::string only_weights_file(const std::string& folder, const std::vector<std::
                 FilePlace{folder}, "fetch the index, too");
   }
   if (candidates.size() == 1) return candidates.front();
-  throw Error(
-      ErrorCode::Mismatch,
-      fmt::format("`{}` holds {} {} files and none is called {}: {}", folder, candidates.size(),
-                  format.what, format.whole, list_text(candidates, kMostNamed)),
-      FilePlace{folder}, "name the one that is meant, not the folder");
+  throw Error(ErrorCode::Mismatch,
+              fmt::format("`{}` holds {} {} files and none is called {}: {}", folder,
+                          candidates.size(), format.what, format.whole, list_text(candidates)),
+              FilePlace{folder}, "name the one that is meant, not the folder");
 }
 
 [[noreturn]] void refuse_without_weights(const std::string& folder,
@@ -166,7 +165,7 @@ std::unique_ptr<ShardedSource> open_sharded(Disk& disk, const std::string& folde
   if (!missing.empty()) {
     throw Error(ErrorCode::NotFound,
                 fmt::format("{} of the {} shards of `{}` are missing: {}", missing.size(),
-                            index.files.size(), folder, list_text(missing, kMostNamed)),
+                            index.files.size(), folder, list_text(missing)),
                 FilePlace{index_path}, "fetch the missing files");
   }
   auto source = std::make_unique<ShardedSource>(disk, std::move(paths));

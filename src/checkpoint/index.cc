@@ -89,7 +89,7 @@ class IndexEvents final : public JsonEvents {
 };
 
 std::string named(const std::vector<std::string>& names) {
-  return fmt::format("{} ({})", names.size(), list_text(names, kMostNamed));
+  return fmt::format("{} ({})", names.size(), list_text(names));
 }
 
 bool all_digits(std::string_view text) {

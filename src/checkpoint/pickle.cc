@@ -15,7 +15,7 @@ constexpr std::size_t kMostValues = 4'000'000;
 constexpr std::size_t kMostMemo = kMostValues;
 constexpr std::size_t kMostMarks = 256;  // open at a time
 constexpr std::size_t kMostName = 256;   // bytes of a module's or a global's name
-constexpr const char* kSaveAgain =
+constexpr const char* kSaveAsSafetensors =
     "load it where you trust it and save its state_dict() as safetensors";
 
 // Opcodes by the names that Python's pickletools gives them.
@@ -114,7 +114,8 @@ class Machine {
       in_.fail(0, fmt::format("it begins with byte 0x{:02x}, not with a protocol", first));
     }
     if (const std::uint8_t protocol = in_.byte(); protocol < 2 || protocol > 5) {
-      in_.fail(0, fmt::format("pickle protocol {}", protocol), ErrorCode::Unsupported, kSaveAgain);
+      in_.fail(0, fmt::format("pickle protocol {}", protocol), ErrorCode::Unsupported,
+               kSaveAsSafetensors);
     }
     for (;;) {
       at_ = in_.position();
@@ -253,7 +254,7 @@ class Machine {
   [[noreturn]] void refuse_opcode(std::uint8_t opcode) const {
     if (const char* const known = refused_opcode(opcode)) {
       in_.fail(at_, fmt::format("it holds the opcode {} (nothing was executed)", known),
-               ErrorCode::Unsupported, kSaveAgain);
+               ErrorCode::Unsupported, kSaveAsSafetensors);
     }
     fail(fmt::format("byte 0x{:02x} is no opcode of a state dict", opcode));
   }
@@ -367,7 +368,7 @@ class Machine {
                            printable(std::string_view(module).substr(0, kMostName)),
                            printable(std::string_view(name).substr(0, kMostName)),
                            known.empty() ? "which no state dict needs" : known),
-               ErrorCode::Unsupported, kSaveAgain);
+               ErrorCode::Unsupported, kSaveAsSafetensors);
     }
     push(Kind::Global);
     top_value().global = global;

@@ -10,6 +10,7 @@
 
 #include "base/checked.h"
 #include "base/text.h"
+#include "checkpoint/hints.h"
 #include "checkpoint/json_events.h"
 #include "thorns/error.h"
 
@@ -20,7 +21,6 @@ constexpr std::uint64_t kMostHeaderBytes = 100'000'000;  // the reference reader
 constexpr std::size_t kMostTensors = 1'000'000;
 constexpr std::size_t kMostHeaderDepth = 8;  // the format itself needs 3
 constexpr std::uint64_t kLengthBytes = 8;
-constexpr const char* kFetchAgain = "the file is cut short or damaged; fetch it again";
 
 // Element types of the format that thorns cannot represent, but must know to judge a file.
 struct ForeignType {

@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "checkpoint/hints.h"
 #include "checkpoint/pickle.h"
 #include "checkpoint/torch_file.h"
 #include "thorns/error.h"
@@ -33,7 +34,7 @@ class LegacyContainer {
     const Pickle protocol = next();
     if (protocol[protocol.root].kind != Kind::Int || protocol[protocol.root].number != kProtocol) {
       protocol.refuse(protocol[protocol.root], fmt::format("its protocol is not {}", kProtocol),
-                      ErrorCode::Unsupported, "save it again with torch.save");
+                      ErrorCode::Unsupported, kSaveAgain);
     }
     check_machine(next());
     const Pickle pickle = next();
@@ -122,7 +123,7 @@ class LegacyContainer {
   [[noreturn]] void refuse_short(const TorchStorage& storage) const {
     refuse(file_.size(),
            fmt::format("storage {} of {} bytes goes beyond its end", storage.key, storage.bytes()),
-           "the file is cut short or damaged; fetch it again");
+           kFetchAgain);
   }
 
   const ReadFile& file_;

@@ -9,6 +9,7 @@
 #include <unordered_set>
 
 #include "base/checked.h"
+#include "checkpoint/hints.h"
 #include "thorns/error.h"
 
 namespace thorns {
@@ -35,8 +36,6 @@ constexpr std::uint64_t kFull16 = 0xFFFF;  // the number stands in a wider field
 constexpr std::uint64_t kFull32 = 0xFFFFFFFF;
 constexpr std::uint16_t kEncrypted = 1 | 1 << 6 | 1 << 13;  // flags of three kinds of encryption
 constexpr std::uint16_t kZip64Field = 1;
-constexpr const char* kFetchArchiveAgain = "the file is cut short or damaged; fetch it again";
-constexpr const char* kSaveArchiveAgain = "save it again with torch.save";
 
 std::uint64_t number(std::string_view bytes, std::size_t at, std::size_t size) {
   std::uint64_t value = 0;
@@ -82,12 +81,12 @@ class Archive {
   }
   [[noreturn]] void refuse_kind(std::uint64_t at, const std::string& why) const {
     throw Error(ErrorCode::Unsupported, fmt::format("`{}`: {}", file_.path(), why),
-                FilePlace{file_.path(), at}, kSaveArchiveAgain);
+                FilePlace{file_.path(), at}, kSaveAgain);
   }
 
   std::string bytes(std::uint64_t at, std::uint64_t size) const {
     if (at > file_.size() || size > file_.size() - at) {
-      refuse(at, fmt::format("{} bytes are needed where the file ends", size), kFetchArchiveAgain);
+      refuse(at, fmt::format("{} bytes are needed where the file ends", size), kFetchAgain);
     }
     std::string text(size, '\0');
     file_.read(at, std::as_writable_bytes(std::span(text)));
@@ -104,8 +103,7 @@ class Archive {
       if (tail.size() - at < kEndBytes) continue;
       if (at + kEndBytes + number(tail, at + 20, 2) == tail.size()) return begin + at;
     }
-    refuse(file_.size(), "the directory at the end of its zip archive is missing",
-           kFetchArchiveAgain);
+    refuse(file_.size(), "the directory at the end of its zip archive is missing", kFetchAgain);
   }
 
   Directory find_directory() const {
@@ -143,7 +141,7 @@ class Archive {
              fmt::format("the directory of its zip archive, {} bytes from byte {}, does not lie "
                          "right before its end record",
                          directory.size, directory.begin),
-             kFetchArchiveAgain);
+             kFetchAgain);
     }
     if (directory.size > kMostDirectoryBytes || directory.records > kMostRecords) {
       refuse_kind(end_at, fmt::format("its zip archive has {} records in a directory of {} bytes",
@@ -294,7 +292,7 @@ class Archive {
       refuse(entry.at,
              fmt::format("the record `{}` of its zip archive goes beyond its {} bytes", name,
                          directory),
-             kFetchArchiveAgain);
+             kFetchAgain);
     }
   }
 
